@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// How kernels run: thread count, precision of the products, per-thread scratch. The only parallel loop of the library.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "memory.hpp"
+
+namespace mobilediffusion {
+
+enum class Precision {
+  fp32,
+  bf16,  // products of matrices rounded to bf16, accumulated in fp32; everything else stays fp32
+};
+
+// Value semantics of a machine slice: build one per model or trainer and pass it by reference. Not shared between
+// threads that compute at the same time: each has its own.
+class Executor {
+ public:
+  static constexpr std::size_t scratch_floats = 512 * 1024;  // per thread: packing buffers, attention tiles
+
+  // threads: 0 means all that the machine has.
+  explicit Executor(int threads = 0, Precision precision = Precision::fp32)
+      : threads_(threads > 0 ? threads : hardware_threads()), precision_(precision),
+        scratch_(static_cast<std::size_t>(threads_) * scratch_floats) {}
+
+  int threads() const { return threads_; }
+  Precision precision() const { return precision_; }
+  void set_precision(Precision p) { precision_ = p; }
+  std::size_t scratch_bytes() const { return scratch_.bytes(); }
+  float* scratch(int thread) const { return scratch_.data() + static_cast<std::size_t>(thread) * scratch_floats; }
+
+  // Calls f(begin, end, thread) on a static partition of [0, n) into at most threads() ranges. What a range computes must
+  // not depend on where it is cut: that is what makes results equal on any number of threads.
+  // grain: fewer than this many items a thread are not worth a thread.
+  template <class F>
+  void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
+    const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
+    const int parts = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads_), std::max<std::size_t>(useful, 1)));
+#ifdef _OPENMP
+    if (parts > 1) {
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+      for (int t = 0; t < parts; ++t)
+        f(n * static_cast<std::size_t>(t) / static_cast<std::size_t>(parts),
+          n * static_cast<std::size_t>(t + 1) / static_cast<std::size_t>(parts), t);
+      return;
+    }
+#endif
+    if (n != 0) f(std::size_t{0}, n, 0);
+  }
+
+  static int hardware_threads() {
+#ifdef _OPENMP
+    return omp_get_num_procs();
+#else
+    return 1;
+#endif
+  }
+
+ private:
+  int threads_;
+  Precision precision_;
+  AlignedBuffer scratch_;
+};
+
+}  // namespace mobilediffusion

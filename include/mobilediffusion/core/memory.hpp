@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Aligned storage, and the stack of activations that a forward pass takes its locals from.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+
+#include "error.hpp"
+#include "param.hpp"
+
+namespace mobilediffusion {
+
+// Zero-initialised floats on a 64-byte boundary.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t floats)
+      : data_(static_cast<float*>(::operator new(floats * sizeof(float) + 64, std::align_val_t{64}))), size_(floats) {
+    std::memset(data_.get(), 0, floats * sizeof(float));
+  }
+  float* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  std::size_t bytes() const { return size_ * sizeof(float); }
+  std::span<float> span() const { return {data_.get(), size_}; }
+  void zero() const { if (size_ != 0) std::memset(data_.get(), 0, bytes()); }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<float, Free> data_;
+  std::size_t size_ = 0;
+};
+
+// A bump allocator over caller-owned memory. Inference releases each block's locals when the block ends (Scope), so the
+// peak is what plan/ computes at compile time. Training never releases: the same pointers are what backward reads.
+class Stack {
+ public:
+  Stack() = default;
+  explicit Stack(std::span<float> memory) : memory_(memory) {}
+  explicit Stack(const AlignedBuffer& buffer) : memory_(buffer.span()) {}
+
+  // 64-byte aligned, contents undefined.
+  float* take(std::size_t floats) {
+    const std::size_t size = aligned(floats);
+    if (size > memory_.size() - used_) throw Error("activation stack: the memory given is smaller than the plan");
+    float* p = memory_.data() + used_;
+    used_ += size;
+    if (used_ > peak_) peak_ = used_;
+    return p;
+  }
+  float* take_zeroed(std::size_t floats) {
+    float* p = take(floats);
+    std::memset(p, 0, floats * sizeof(float));
+    return p;
+  }
+  std::size_t used() const { return used_; }
+  std::size_t peak() const { return peak_; }       // floats, the most ever taken at once
+  std::size_t capacity() const { return memory_.size(); }
+  void release(std::size_t mark) { used_ = mark; }  // back to an earlier used()
+  bool keeps() const { return keep_; }
+  void keep(bool on) { keep_ = on; }                // training: scopes do not release
+
+ private:
+  std::span<float> memory_;
+  std::size_t used_ = 0, peak_ = 0;
+  bool keep_ = false;
+};
+
+// Releases what was taken since its construction, unless the stack keeps everything for a backward pass.
+class Scope {
+ public:
+  explicit Scope(Stack& stack) : stack_(stack), mark_(stack.used()) {}
+  ~Scope() { if (!stack_.keeps()) stack_.release(mark_); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  Stack& stack_;
+  std::size_t mark_;
+};
+
+}  // namespace mobilediffusion
