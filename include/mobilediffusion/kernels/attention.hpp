@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// Multi-head attention, blocked over queries and keys so that the matrix of scores never exists.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "../core/activation.hpp"
+#include "../core/error.hpp"
+#include "../core/executor.hpp"
+#include "../simd/simd.hpp"
+
+namespace mobilediffusion::kernels {
+
+struct AttentionShape {
+  std::size_t batch, queries, keys, heads, head_dim;  // head_dim: 1..512
+  bool causal = false;                                // query i sees keys 0..i
+  AttentionKind kind = AttentionKind::softmax;
+  float scale = 1.0f;  // of the scores; usually 1 / sqrt(head_dim)
+};
+
+namespace detail {
+
+// Queries are the vector lanes of the scores: the maxima and sums of softmax need no horizontal step, and any number of
+// keys (24, 77) is free of padding. 64 x 128 scores (32 KiB) and the rows they meet stay in the second-level cache.
+inline constexpr std::size_t attention_queries = 64, attention_keys = 128, attention_max_head_dim = 512;
+inline constexpr float attention_masked = std::numeric_limits<float>::lowest() / 2;  // finite: no inf - inf on the way to exp
+static_assert(attention_queries % simd::width == 0);
+
+inline constexpr std::size_t round_to_width(std::size_t n) { return (n + simd::width - 1) / simd::width * simd::width; }
+
+// Rows of a register tile: 8 x 2 accumulators where there are 32 vector registers, 4 x 2 where there are 16.
+#if defined(__aarch64__)
+inline constexpr std::size_t attention_tile_rows = 8;
+#else
+inline constexpr std::size_t attention_tile_rows = simd::width >= 16 ? 8 : 4;
+#endif
+
+// Calls f(0), ..., f(N - 1) with constants. g++ unrolls plain loops over the accumulators too late to keep them in registers.
+template <std::size_t N, class F>
+[[gnu::always_inline]] inline void attention_unroll(F&& f) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<std::size_t, I>{}), ...);
+  }
+  (std::make_index_sequence<N>{});
+}
+
+// c[Rows][Vectors * width] (+)= sum over p < depth of a[r * a_row + p * a_step] * b[p * b_ld + ...].
+template <std::size_t Rows, std::size_t Vectors>
+inline void attention_tile(std::size_t depth, const float* a, std::size_t a_row, std::size_t a_step, const float* b,
+                           std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
+  simd::Batch sum[Rows * Vectors];
+  attention_unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
+    sum[i] = accumulate ? simd::load(c + i / Vectors * c_ld + i % Vectors * simd::width) : simd::splat(0.0f);
+  });
+  for (std::size_t p = 0; p < depth; ++p, a += a_step, b += b_ld) {
+    simd::Batch right[Vectors];
+    attention_unroll<Vectors>([&](auto j) __attribute__((always_inline)) { right[j] = simd::load(b + j * simd::width); });
+    attention_unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+      const simd::Batch left = simd::splat(a[r * a_row]);
+      attention_unroll<Vectors>([&](auto j) __attribute__((always_inline)) {
+        sum[r * Vectors + j] = simd::fma(left, right[j], sum[r * Vectors + j]);
+      });
+    });
+  }
+  attention_unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
+    simd::store(c + i / Vectors * c_ld + i % Vectors * simd::width, sum[i]);
+  });
+}
+
+template <std::size_t Rows, std::size_t Vectors>
+inline void attention_panel(std::size_t rows, std::size_t depth, const float* a, std::size_t a_row, std::size_t a_step,
+                            const float* b, std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
+  std::size_t r = 0;
+  for (; r + Rows <= rows; r += Rows)
+    attention_tile<Rows, Vectors>(depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld, accumulate);
+  if constexpr (Rows > 1)
+    if (r < rows)
+      attention_panel<Rows / 2, Vectors>(rows - r, depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld, accumulate);
+}
+
+// c[rows][columns] (+)= A b with A(r, p) = a[r * a_row + p * a_step] and b[depth][columns]; columns: a multiple of the width.
+inline void attention_product(std::size_t rows, std::size_t columns, std::size_t depth, const float* a, std::size_t a_row,
+                              std::size_t a_step, const float* b, std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
+  std::size_t j = 0;
+  for (; j + 2 * simd::width <= columns; j += 2 * simd::width)
+    attention_panel<attention_tile_rows, 2>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
+  if (j < columns) attention_panel<attention_tile_rows, 1>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
+}
+
+// to[column][0..padded) = factor * from[0..rows)[column], zero beyond the rows.
+inline void attention_transpose(const float* from, std::size_t from_ld, std::size_t rows, std::size_t columns, float factor,
+                                float* to, std::size_t padded) {
+  std::size_t i = 0;
+  for (; i + 8 <= rows; i += 8) {  // eight rows at once: each store of a cache line is met eight times while it is near
+    const float* f = from + i * from_ld;
+    for (std::size_t c = 0; c < columns; ++c)
+      for (std::size_t r = 0; r < 8; ++r) to[c * padded + i + r] = factor * f[r * from_ld + c];
+  }
+  for (; i < padded; ++i)
+    for (std::size_t c = 0; c < columns; ++c) to[c * padded + i] = i < rows ? factor * from[i * from_ld + c] : 0.0f;
+}
+
+struct AttentionRows {
+  const float* data;
+  std::size_t ld;
+};
+// Rows that may be read in whole vectors: in place where the head dimension allows it, else a zero-padded copy.
+inline AttentionRows attention_rows(const float* from, std::size_t ld, std::size_t rows, std::size_t columns, float* copy) {
+  const std::size_t padded = round_to_width(columns);
+  if (padded == columns) return {from, ld};
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::copy_n(from + r * ld, columns, copy + r * padded);
+    std::fill_n(copy + r * padded + columns, padded - columns, 0.0f);
+  }
+  return {copy, padded};
+}
+
+// Query first + i does not see keys later than itself: their scores become value.
+inline void attention_mask(float* scores, std::size_t ld, std::size_t first_query, std::size_t queries, std::size_t first_key,
+                           std::size_t keys, float value) {
+  for (std::size_t k = 0; k < keys; ++k)
+    if (first_key + k > first_query) std::fill_n(scores + k * ld, std::min(queries, first_key + k - first_query), value);
+}
+
+inline void attention_check(const AttentionShape& s, std::size_t q_ld, std::size_t k_ld, std::size_t v_ld, std::size_t y_ld) {
+  if (s.head_dim == 0 || s.head_dim > attention_max_head_dim)
+    throw Error("attention: head_dim must be 1 to 512, found " + std::to_string(s.head_dim));
+  if (s.keys == 0) throw Error("attention: expected at least one key, found none");
+  if (std::min({q_ld, k_ld, v_ld, y_ld}) < s.heads * s.head_dim)
+    throw Error("attention: row strides must be at least heads * head_dim = " + std::to_string(s.heads * s.head_dim) +
+                ", found " + std::to_string(std::min({q_ld, k_ld, v_ld, y_ld})));
+}
+
+// Items of one thread below which starting another costs more than it gives.
+inline std::size_t attention_grain(std::size_t products_per_item) {
+  return std::max<std::size_t>(1, (std::size_t{1} << 17) / (products_per_item + 1));
+}
+
+}  // namespace detail
+
+// y_i = sum_j p_ij v_j; softmax: p_i = softmax(scale q_i K^T), relu: p_ij = max(scale q_i k_j, 0) / keys.
+// q, y: [batch][queries][heads * head_dim], k, v: [batch][keys][heads * head_dim], rows *_ld floats apart; k and v may be the
+// same. log_sum_exp: [batch][heads][queries], or null; what attention_backward needs of softmax (unused by relu).
+// Throws Error for an empty or too large head, no keys, or strides shorter than a row. No allocation: executor scratch only.
+// Source: Vaswani et al. 2017; running maximum and sum as in Milakov and Gimelshein 2018 and Dao 2023 (FlashAttention-2).
+inline void attention(const Executor& ex, const AttentionShape& shape, const float* q, std::size_t q_ld, const float* k,
+                      std::size_t k_ld, const float* v, std::size_t v_ld, float* y, std::size_t y_ld, float* log_sum_exp) {
+  using namespace detail;
+  using simd::Batch;
+  constexpr std::size_t width = simd::width;
+  attention_check(shape, q_ld, k_ld, v_ld, y_ld);
+  const std::size_t d = shape.head_dim, columns = round_to_width(d);
+  const std::size_t blocks = (shape.queries + attention_queries - 1) / attention_queries;
+  const std::size_t grain = attention_grain(2 * std::min(shape.queries, attention_queries) * shape.keys * d);
+  const bool softmax = shape.kind == AttentionKind::softmax;
+
+  ex.parallel_for(shape.batch * shape.heads * blocks, grain, [&](std::size_t begin, std::size_t end, int thread) {
+    float* queries_t = ex.scratch(thread);                        // [d][lanes], scaled
+    float* sums = queries_t + d * attention_queries;              // [attention_queries][columns]
+    float* scores = sums + attention_queries * columns;           // [attention_keys][lanes], then probabilities
+    float* values = scores + attention_keys * attention_queries;  // [attention_keys][columns]
+    float* maximum = values + attention_keys * columns;           // [lanes]
+    float* total = maximum + attention_queries;                   // [lanes]
+    float* rescale = total + attention_queries;                   // [lanes]
+    for (std::size_t item = begin; item < end; ++item) {
+      const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
+      const std::size_t q0 = item % blocks * attention_queries, nq = std::min(attention_queries, shape.queries - q0);
+      const std::size_t lanes = round_to_width(nq);
+      const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
+      attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
+      for (std::size_t k0 = 0; k0 < visible; k0 += attention_keys) {
+        const std::size_t nk = std::min(attention_keys, visible - k0);
+        const bool first = k0 == 0;
+        attention_product(nk, lanes, d, k + (batch * shape.keys + k0) * k_ld + head * d, k_ld, 1, queries_t, lanes, scores, lanes,
+                          false);
+        if (shape.causal) attention_mask(scores, lanes, q0, nq, k0, nk, attention_masked);
+        for (std::size_t i = 0; i < lanes; i += width) {
+          float* column = scores + i;
+          if (softmax) {
+            Batch m = simd::load(column);
+            for (std::size_t j = 1; j < nk; ++j) m = simd::max(m, simd::load(column + j * lanes));
+            Batch sum = simd::splat(0.0f);
+            if (!first) {
+              const Batch before = simd::load(maximum + i);
+              m = simd::max(m, before);
+              const Batch shrink = simd::exp(before - m);
+              simd::store(rescale + i, shrink);
+              sum = simd::load(total + i) * shrink;
+            }
+            for (std::size_t j = 0; j < nk; ++j) {
+              const Batch p = simd::exp(simd::load(column + j * lanes) - m);
+              simd::store(column + j * lanes, p);
+              sum = sum + p;
+            }
+            simd::store(maximum + i, m);
+            simd::store(total + i, sum);
+          } else {
+            for (std::size_t j = 0; j < nk; ++j)
+              simd::store(column + j * lanes, simd::max(simd::load(column + j * lanes), simd::splat(0.0f)));
+          }
+        }
+        if (softmax && !first)
+          for (std::size_t i = 0; i < nq; ++i)
+            for (std::size_t c = 0; c < columns; c += width)
+              simd::store(sums + i * columns + c, simd::load(sums + i * columns + c) * simd::splat(rescale[i]));
+        const AttentionRows rows = attention_rows(v + (batch * shape.keys + k0) * v_ld + head * d, v_ld, nk, d, values);
+        attention_product(nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
+      }
+      for (std::size_t i = 0; i < nq; ++i) {
+        float* out = y + (batch * shape.queries + q0 + i) * y_ld + head * d;
+        const float factor = 1.0f / (softmax ? total[i] : static_cast<float>(shape.keys));
+        std::size_t c = 0;
+        for (; c + width <= d; c += width) simd::store(out + c, simd::load(sums + i * columns + c) * simd::splat(factor));
+        for (; c < d; ++c) out[c] = sums[i * columns + c] * factor;
+        if (softmax && log_sum_exp != nullptr)
+          log_sum_exp[(batch * shape.heads + head) * shape.queries + q0 + i] = maximum[i] + std::log(total[i]);
+      }
+    }
+  });
+}
+
+}  // namespace mobilediffusion::kernels
