@@ -163,11 +163,12 @@ void walk(W& weights, Path& path, F& f) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (step(I, std::get<I>(weights), path, f), ...);
     }(std::make_index_sequence<std::tuple_size_v<T>>{});
-  } else {
-    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
+  } else if constexpr (std::is_aggregate_v<T>) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (step(names<T>[I], boost::pfr::get<I>(weights), path, f), ...);
     }(Indices<T>{});
+  } else {
+    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
   }
 }
 
@@ -186,11 +187,13 @@ constexpr Census take_census() {
     return std::tuple_size_v<T> * census<typename T::value_type>;
   } else if constexpr (is_tuple<T>) {
     return []<class... Ts>(std::type_identity<std::tuple<Ts...>>) { return (Census{} + ... + census<Ts>); }(std::type_identity<T>{});
-  } else {
-    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
+  } else if constexpr (std::is_aggregate_v<T>) {
     return []<std::size_t... I>(std::index_sequence<I...>) {
       return (Census{} + ... + census<boost::pfr::tuple_element_t<I, T>>);
     }(Indices<T>{});
+  } else {
+    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
+    return {};
   }
 }
 

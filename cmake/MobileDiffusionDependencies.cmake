@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# Finds what the headers include, in the source tree and from an installed package alike, as targets of our own:
+# distributions name their targets differently, and the xsimd 8 target of Debian 12 asks for a library that is not there.
+
+# Sets <missing> to one line for each dependency that was not found; empty when all is well.
+function(mobilediffusion_find_dependencies missing)
+  set(lacking "")
+
+  # name, header, Debian package
+  foreach(dependency IN ITEMS
+      "xsimd|xsimd/xsimd.hpp|libxsimd-dev"
+      "boost|boost/pfr.hpp|libboost1.81-dev (Debian 12) or libboost-dev (later)"
+      "json|nlohmann/json.hpp|nlohmann-json3-dev"
+      "stb|stb/stb_image.h|libstb-dev"
+      "sentencepiece|sentencepiece_processor.h|libsentencepiece-dev")
+    string(REPLACE "|" ";" dependency "${dependency}")
+    list(GET dependency 0 name)
+    list(GET dependency 1 header)
+    list(GET dependency 2 package)
+    string(TOUPPER "MOBILEDIFFUSION_${name}_INCLUDE_DIR" variable)
+    find_path(${variable} ${header})
+    mark_as_advanced(${variable})
+    if(NOT ${variable})
+      string(APPEND lacking "  <${header}>: Debian package ${package}\n")
+    elseif(NOT TARGET mobilediffusion::${name})
+      add_library(mobilediffusion::${name} INTERFACE IMPORTED GLOBAL)
+      set_target_properties(mobilediffusion::${name} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${${variable}}")
+    endif()
+  endforeach()
+
+  find_library(MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY sentencepiece)
+  mark_as_advanced(MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY)
+  if(NOT MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY)
+    string(APPEND lacking "  the library sentencepiece: Debian package libsentencepiece-dev\n")
+  elseif(TARGET mobilediffusion::sentencepiece)
+    set_target_properties(mobilediffusion::sentencepiece PROPERTIES
+      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY}")
+  endif()
+
+  # Without OpenMP the library is the same, on one thread. Its flags are copied because the target of FindOpenMP is not
+  # visible outside of the directory that asked for it.
+  if(NOT TARGET mobilediffusion::openmp)
+    add_library(mobilediffusion::openmp INTERFACE IMPORTED GLOBAL)
+    if(MOBILEDIFFUSION_OPENMP)
+      find_package(OpenMP QUIET COMPONENTS CXX)
+      if(OpenMP_CXX_FOUND)
+        separate_arguments(flags UNIX_COMMAND "${OpenMP_CXX_FLAGS}")
+        set_target_properties(mobilediffusion::openmp PROPERTIES
+          INTERFACE_COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CXX>:${flags}>"
+          INTERFACE_INCLUDE_DIRECTORIES "${OpenMP_CXX_INCLUDE_DIRS}"
+          INTERFACE_LINK_LIBRARIES "${OpenMP_CXX_LIBRARIES}")
+      else()
+        message(STATUS "mobilediffusion: no OpenMP for ${CMAKE_CXX_COMPILER_ID} (Debian, for clang: libomp-dev): one thread")
+      endif()
+    endif()
+  endif()
+
+  set(${missing} "${lacking}" PARENT_SCOPE)
+endfunction()
