@@ -31,7 +31,7 @@ inline constexpr std::size_t attention_queries = 64, attention_keys = 128, atten
 inline constexpr float attention_masked = std::numeric_limits<float>::lowest() / 2;  // finite: no inf - inf on the way to exp
 static_assert(attention_queries % simd::width == 0);
 
-inline constexpr std::size_t round_to_width(std::size_t n) { return (n + simd::width - 1) / simd::width * simd::width; }
+inline constexpr std::size_t attention_padded(std::size_t n) { return (n + simd::width - 1) / simd::width * simd::width; }
 
 // Rows of a register tile: 8 x 2 accumulators where there are 32 vector registers, 4 x 2 where there are 16.
 #if defined(__aarch64__)
@@ -111,7 +111,7 @@ struct AttentionRows {
 };
 // Rows that may be read in whole vectors: in place where the head dimension allows it, else a zero-padded copy.
 inline AttentionRows attention_rows(const float* from, std::size_t ld, std::size_t rows, std::size_t columns, float* copy) {
-  const std::size_t padded = round_to_width(columns);
+  const std::size_t padded = attention_padded(columns);
   if (padded == columns) return {from, ld};
   for (std::size_t r = 0; r < rows; ++r) {
     std::copy_n(from + r * ld, columns, copy + r * padded);
@@ -154,7 +154,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   using simd::Batch;
   constexpr std::size_t width = simd::width;
   attention_check(shape, q_ld, k_ld, v_ld, y_ld);
-  const std::size_t d = shape.head_dim, columns = round_to_width(d);
+  const std::size_t d = shape.head_dim, columns = attention_padded(d);
   const std::size_t blocks = (shape.queries + attention_queries - 1) / attention_queries;
   const std::size_t grain = attention_grain(2 * std::min(shape.queries, attention_queries) * shape.keys * d);
   const bool softmax = shape.kind == AttentionKind::softmax;
@@ -170,7 +170,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
       const std::size_t q0 = item % blocks * attention_queries, nq = std::min(attention_queries, shape.queries - q0);
-      const std::size_t lanes = round_to_width(nq);
+      const std::size_t lanes = attention_padded(nq);
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
       attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
       for (std::size_t k0 = 0; k0 < visible; k0 += attention_keys) {

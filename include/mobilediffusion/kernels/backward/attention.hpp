@@ -23,7 +23,7 @@ inline void attention_backward(const Executor& ex, const AttentionShape& shape, 
   attention_check(shape, dq_ld, dk_ld, dv_ld, dy_ld);
   if (softmax && (y == nullptr || log_sum_exp == nullptr))
     throw Error("attention_backward: softmax needs y and log_sum_exp of the forward pass, found null");
-  const std::size_t d = shape.head_dim, columns = round_to_width(d);
+  const std::size_t d = shape.head_dim, columns = attention_padded(d);
   const std::size_t grain = attention_grain(5 * shape.queries * shape.keys * d);
 
   ex.parallel_for(shape.batch * shape.heads, grain, [&](std::size_t begin, std::size_t end, int thread) {
@@ -63,7 +63,7 @@ inline void attention_backward(const Executor& ex, const AttentionShape& shape, 
       const std::size_t batch = item / shape.heads, head = item % shape.heads;
       const std::size_t first_key_row = batch * shape.keys;
       for (std::size_t q0 = 0; q0 < shape.queries; q0 += attention_queries) {
-        const std::size_t nq = std::min(attention_queries, shape.queries - q0), lanes = round_to_width(nq);
+        const std::size_t nq = std::min(attention_queries, shape.queries - q0), lanes = attention_padded(nq);
         const std::size_t row = batch * shape.queries + q0;
         const float* q_here = q + row * q_ld + head * d;
         const float* dy_here = dy + row * dy_ld + head * d;
