@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// One resolution of the UNet, down and up: residual blocks, each with an optional transformer stack behind it, and the sampler.
+#pragma once
+
+#include <array>
+#include <tuple>
+
+#include "../core/unroll.hpp"
+#include "../kernels/backward/resample.hpp"
+#include "../kernels/resample.hpp"
+#include "resnet.hpp"
+#include "transformer.hpp"
+
+namespace mobilediffusion {
+
+struct StageSpec {
+  std::size_t height, width;
+  std::size_t in, channels;
+  std::size_t resnets;
+  std::array<std::size_t, 4> skips{};  // channels concatenated before residual block i (up only)
+  std::array<TransformerSpec, 4> transformers{};
+  std::size_t groups, time_width;
+  bool separable1 = false, separable2 = false;
+  bool sampler = false, separable_sampler = false;
+  bool pad_end = false;  // the down-sampling pads right and below only (the VAE's encoder)
+};
+
+constexpr ResnetSpec resnet_spec(const StageSpec& s, std::size_t i) {
+  return {.in = (i == 0 ? s.in : s.channels) + s.skips[i], .out = s.channels, .height = s.height, .width = s.width, .groups = s.groups,
+          .time_width = s.time_width, .separable1 = s.separable1, .separable2 = s.separable2};
+}
+
+template <class Layer>
+struct SamplerWeights {
+  typename Layer::Weights conv;
+};
+
+// What both directions share: the types of the parts and their weights.
+template <StageSpec S>
+struct StageParts {
+  template <std::size_t I>
+  using Resnet = ResnetBlock<resnet_spec(S, I)>;
+  template <std::size_t I>
+  static constexpr bool has_transformer = S.transformers[I].depth > 0;
+  template <std::size_t I>
+  using Transformer = Transformer2D<S.transformers[I]>;
+
+  template <std::size_t I, bool Has = has_transformer<I>>
+  struct Attentions {
+    using Weights = Absent;
+    using Saved = Absent;
+  };
+  template <std::size_t I>
+  struct Attentions<I, true> {
+    using Weights = typename Transformer<I>::Weights;
+    using Saved = typename Transformer<I>::Saved;
+  };
+
+  template <class Indices>
+  struct Tuples;
+  template <std::size_t... I>
+  struct Tuples<std::index_sequence<I...>> {
+    using ResnetWeights = std::tuple<typename Resnet<I>::Weights...>;
+    using ResnetSaved = std::tuple<typename Resnet<I>::Saved...>;
+    using AttentionWeights = std::tuple<typename Attentions<I>::Weights...>;
+    using AttentionSaved = std::tuple<typename Attentions<I>::Saved...>;
+  };
+  using All = Tuples<std::make_index_sequence<S.resnets>>;
+
+  static constexpr std::size_t pixels = S.height * S.width;
+  static constexpr std::size_t tensor(std::size_t batch) { return aligned(batch * pixels * S.channels); }
+
+  static constexpr std::size_t macs() {
+    std::size_t total = 0;
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      total += Resnet<I>::macs;
+      if constexpr (has_transformer<I>) total += Transformer<I>::macs;
+    });
+    return total;
+  }
+};
+
+template <StageSpec S>
+struct DownStage : StageParts<S> {
+  using Base = StageParts<S>;
+  template <std::size_t I>
+  using Resnet = typename Base::template Resnet<I>;
+  template <std::size_t I>
+  using Transformer = typename Base::template Transformer<I>;
+  using Sampler = Convolution<ConvolutionSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .stride = 2,
+                                              .pad_end = S.pad_end, .separable = S.separable_sampler}>;
+  static constexpr std::size_t outputs = S.resnets + (S.sampler ? 1 : 0);  // each is a skip; the last leaves the stage
+
+  struct Weights {
+    typename Base::All::ResnetWeights resnets;
+    typename Base::All::AttentionWeights attentions;
+    std::conditional_t<S.sampler, std::tuple<SamplerWeights<Sampler>>, Absent> downsamplers;
+  };
+  struct Saved {
+    typename Base::All::ResnetSaved resnets;
+    typename Base::All::AttentionSaved attentions;
+    typename Sampler::Saved sampler;
+  };
+
+  static constexpr std::size_t macs = Base::macs() + (S.sampler ? Sampler::macs : 0);
+  static constexpr std::size_t output_floats(std::size_t i) {  // of output i, per image
+    return i < S.resnets ? Base::pixels * S.channels : Sampler::out_pixels * S.channels;
+  }
+  static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    std::size_t total = 0;
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      std::size_t floats = Resnet<I>::stack_floats(plan, batch);
+      if constexpr (Base::template has_transformer<I>)
+        floats = Base::tensor(batch) + parts(plan, {floats, Transformer<I>::stack_floats(plan, batch)});
+      total = parts(plan, {total, floats});
+    });
+    return S.sampler ? parts(plan, {total, Sampler::stack_floats(batch)}) : total;
+  }
+
+  // x [batch][pixels][in] -> outputs[i], each caller-owned memory of batch * output_floats(i)
+  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context, float* const* outputs, Saved& saved) {
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      Scope scope(c.stack);
+      if constexpr (Base::template has_transformer<I>) {
+        float* h = c.stack.take(c.batch * Base::pixels * S.channels);
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, h, std::get<I>(saved.resnets));
+        Transformer<I>::forward(c, std::get<I>(w.attentions), h, context, outputs[I], std::get<I>(saved.attentions));
+      } else {
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, outputs[I], std::get<I>(saved.resnets));
+      }
+      x = outputs[I];
+    });
+    if constexpr (S.sampler) Sampler::forward(c, std::get<0>(w.downsamplers).conv, x, outputs[S.resnets], saved.sampler);
+  }
+
+  // d_outputs[i] hold the gradients that reach output i from elsewhere (the last also from below); they are used up. dx is
+  // assigned; d_time and d_context are added to.
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, float* const* d_outputs, float* dx, float* d_time,
+                       float* d_context) {
+    Scope scope(c.stack);
+    const std::size_t floats = c.batch * Base::pixels * S.channels;
+    if constexpr (S.sampler) {
+      float* d = c.stack.take(floats);
+      Sampler::backward(c, std::get<0>(w.downsamplers).conv, std::get<0>(g.downsamplers).conv, s.sampler, d_outputs[S.resnets], d);
+      kernels::add_to(c.executor, d, d_outputs[S.resnets - 1], floats);
+    }
+    unroll_reversed<S.resnets>([&]<std::size_t I>(Index<I>) {
+      Scope inner(c.stack);
+      float* d = d_outputs[I];
+      if constexpr (Base::template has_transformer<I>) {
+        float* dh = c.stack.take(floats);
+        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh, d_context);
+        d = dh;
+      }
+      if constexpr (I == 0) {
+        Resnet<I>::backward(c, std::get<I>(w.resnets), std::get<I>(g.resnets), std::get<I>(s.resnets), d, dx, d_time);
+      } else {
+        float* below = c.stack.take(floats);
+        Resnet<I>::backward(c, std::get<I>(w.resnets), std::get<I>(g.resnets), std::get<I>(s.resnets), d, below, d_time);
+        kernels::add_to(c.executor, below, d_outputs[I - 1], floats);
+      }
+    });
+  }
+};
+
+template <StageSpec S>
+struct UpStage : StageParts<S> {
+  using Base = StageParts<S>;
+  template <std::size_t I>
+  using Resnet = typename Base::template Resnet<I>;
+  template <std::size_t I>
+  using Transformer = typename Base::template Transformer<I>;
+  using Sampler = Convolution<ConvolutionSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .upsample = true,
+                                              .separable = S.separable_sampler}>;
+
+  struct Weights {
+    typename Base::All::ResnetWeights resnets;
+    typename Base::All::AttentionWeights attentions;
+    std::conditional_t<S.sampler, std::tuple<SamplerWeights<Sampler>>, Absent> upsamplers;
+  };
+  struct Saved {
+    typename Base::All::ResnetSaved resnets;
+    typename Base::All::AttentionSaved attentions;
+    typename Sampler::Saved sampler;
+  };
+
+  static constexpr std::size_t macs = Base::macs() + (S.sampler ? Sampler::macs : 0);
+  static constexpr std::size_t output_floats = (S.sampler ? Sampler::out_pixels : Base::pixels) * S.channels;  // per image
+  static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    std::size_t total = 0, kept = 0;
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      std::size_t floats = Resnet<I>::stack_floats(plan, batch);
+      if constexpr (Base::template has_transformer<I>)
+        floats = Base::tensor(batch) + parts(plan, {floats, Transformer<I>::stack_floats(plan, batch)});
+      total = parts(plan, {total, floats + (S.skips[I] > 0 ? aligned(batch * Base::pixels * resnet_spec(S, I).in) : 0)});
+      kept += I + 1 < S.resnets || S.sampler ? Base::tensor(batch) : 0;
+    });
+    return kept + (S.sampler ? parts(plan, {total, Sampler::stack_floats(batch)}) : total);
+  }
+
+  // x [batch][pixels][in]; skips[i] [batch][pixels][S.skips[i]] join residual block i (the VAE's decoder has none: null)
+  // -> y, batch * output_floats
+  static void forward(Context& c, const Weights& w, const float* x, const float* const* skips, const float* time, const float* context,
+                      float* y, Saved& saved) {
+    Scope scope(c.stack);
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      float* out = I + 1 < S.resnets || S.sampler ? c.stack.take(c.batch * Base::pixels * S.channels) : y;
+      Scope inner(c.stack);
+      if constexpr (S.skips[I] > 0) {
+        constexpr std::size_t in = resnet_spec(S, I).in;
+        float* joined = c.stack.take(c.batch * Base::pixels * in);
+        kernels::concat_channels(c.executor, x, in - S.skips[I], skips[I], S.skips[I], joined, c.batch * Base::pixels);
+        x = joined;
+      }
+      if constexpr (Base::template has_transformer<I>) {
+        float* h = c.stack.take(c.batch * Base::pixels * S.channels);
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, h, std::get<I>(saved.resnets));
+        Transformer<I>::forward(c, std::get<I>(w.attentions), h, context, out, std::get<I>(saved.attentions));
+      } else {
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, out, std::get<I>(saved.resnets));
+      }
+      x = out;
+    });
+    if constexpr (S.sampler) Sampler::forward(c, std::get<0>(w.upsamplers).conv, x, y, saved.sampler);
+  }
+
+  // dx and every d_skips[i] are assigned; d_time and d_context are added to.
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dx, float* const* d_skips,
+                       float* d_time, float* d_context) {
+    Scope scope(c.stack);
+    const std::size_t rows = c.batch * Base::pixels, floats = rows * S.channels;
+    const float* d = dy;
+    if constexpr (S.sampler) {
+      float* below = c.stack.take(floats);
+      Sampler::backward(c, std::get<0>(w.upsamplers).conv, std::get<0>(g.upsamplers).conv, s.sampler, dy, below);
+      d = below;
+    }
+    unroll_reversed<S.resnets>([&]<std::size_t I>(Index<I>) {
+      constexpr std::size_t in = resnet_spec(S, I).in;
+      float* below = I == 0 ? dx : c.stack.take(rows * (in - S.skips[I]));
+      Scope inner(c.stack);
+      if constexpr (Base::template has_transformer<I>) {
+        float* dh = c.stack.take(floats);
+        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh, d_context);
+        d = dh;
+      }
+      float* joined = S.skips[I] > 0 ? c.stack.take(rows * in) : below;
+      Resnet<I>::backward(c, std::get<I>(w.resnets), std::get<I>(g.resnets), std::get<I>(s.resnets), d, joined, d_time);
+      if constexpr (S.skips[I] > 0) kernels::split_channels_backward(c.executor, joined, below, in - S.skips[I], d_skips[I], S.skips[I], rows);
+      d = below;
+    });
+  }
+};
+
+}  // namespace mobilediffusion

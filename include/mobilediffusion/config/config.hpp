@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a user writes: one structural struct per part of the architecture. Plain numbers, usable as template arguments.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "../core/activation.hpp"
+
+namespace mobilediffusion {
+
+// A stack of transformer blocks behind one residual block. depth 0: none there.
+struct TransformerConfig {
+  std::size_t depth = 0;
+  bool self_attention = true;
+  bool cross_attention = true;
+};
+
+// Which of a residual block's two 3x3 convolutions are depthwise + pointwise.
+struct SeparableConfig {
+  bool conv1 = false;
+  bool conv2 = false;
+};
+
+// One resolution of the UNet, from the highest (stage 0) to the lowest.
+struct StageConfig {
+  std::size_t channels = 0;
+  std::size_t down_resnets = 1;
+  std::size_t up_resnets = 2;
+  std::array<TransformerConfig, 4> down_transformers{};  // after residual block i on the way down
+  std::array<TransformerConfig, 4> up_transformers{};    // after residual block i on the way up
+  SeparableConfig separable{};
+  bool separable_sampler = false;  // the convolution that leaves this stage (down) and that follows its up-sampling
+};
+
+struct MiddleConfig {
+  std::size_t resnets = 2;  // 0 (no middle block), 1 or 2; the transformers stand between the first and the second
+  TransformerConfig transformer{};
+  SeparableConfig separable{};
+};
+
+struct AttentionConfig {
+  std::size_t head_dim = 64;  // heads = channels / head_dim; 0: use `heads` at every width (SD 1.5: 8)
+  std::size_t heads = 0;
+  bool shared_kv = true;  // one projection for keys and values
+  AttentionKind kind = AttentionKind::softmax;
+  bool projections = true;          // proj_in and proj_out around each stack
+  bool linear_projections = false;  // stored as [C,C] (SD 2.x) instead of [C,C,1,1]
+  bool position_embedding = false;  // learned, per token, added after proj_in
+};
+
+struct FeedForwardConfig {
+  std::size_t ratio = 6;                       // C -> ratio*C (value and gate) -> ratio/2*C -> C; SD's GEGLU is 8
+  Activation activation = Activation::silu;  // of the gate
+};
+
+struct UnetConfig {
+  std::size_t height = 64, width = 64;  // of the latents
+  std::size_t latent_channels = 4;
+  std::size_t levels = 3;
+  std::array<StageConfig, 4> stages{};
+  MiddleConfig middle{};
+  AttentionConfig attention{};
+  FeedForwardConfig feed_forward{};
+  std::size_t context_length = 77, context_width = 768;
+  std::size_t pooled_width = 0;  // > 0: a pooled text vector enters the time embedding (add_embedding, as in SDXL)
+  std::size_t time_width = 0;    // 0: four times the first stage's channels
+  std::size_t groups = 32;       // of every GroupNorm
+};
+
+// AutoencoderKL. `patch` > 1 moves that much resolution into channels at the picture's side (pixel unshuffle / shuffle).
+struct VaeConfig {
+  std::size_t height = 512, width = 512;  // of the picture
+  std::size_t latent_channels = 4;
+  std::size_t patch = 1;
+  std::size_t levels = 4;
+  std::array<std::size_t, 4> encoder_channels{128, 256, 512, 512};  // from the picture's side
+  std::array<std::size_t, 4> decoder_channels{128, 256, 512, 512};  // from the picture's side as well; run reversed
+  std::size_t encoder_resnets = 2, decoder_resnets = 3;             // per level
+  bool middle = true;            // the block pair at the latent resolution
+  bool middle_attention = true;  // its single-head attention
+  bool quant_conv = true;        // 1x1 convolutions around the latents
+  bool separable_samplers = false;  // of the decoder's up-sampling convolutions
+  std::size_t groups = 32;
+  std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
+};
+
+// The text transformer of CLIP: pre-norm layers; the last hidden state is the UNet's context.
+struct TextEncoderConfig {
+  std::size_t vocabulary = 49'408, length = 77, width = 768, layers = 12, heads = 12, mlp_ratio = 4;
+  Activation activation = Activation::quick_gelu;
+  bool causal = true;
+  bool pooled = false;  // also the sum of the prompt's token embeddings: a path that no mean over the caption can drown
+};
+
+enum class Schedule { scaled_linear, cosine };
+enum class Prediction { epsilon, v, sample };
+
+struct SamplerConfig {
+  Schedule schedule = Schedule::scaled_linear;
+  Prediction prediction = Prediction::v;
+  std::size_t shift_percent = 100;     // t -> s t / (1 + (s-1) t) with s = shift_percent / 100: > 100 spends more steps on noise
+  std::size_t steps = 20;              // defaults of a request
+  std::size_t guidance_percent = 300;  // 100: no guidance
+};
+
+// A whole model.
+struct ModelConfig {
+  TextEncoderConfig text{};
+  UnetConfig unet{};
+  VaeConfig vae{};
+  SamplerConfig sampler{};
+};
+
+}  // namespace mobilediffusion

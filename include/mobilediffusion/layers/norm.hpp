@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// torch.nn.GroupNorm (with an optional SiLU behind it) and torch.nn.LayerNorm.
+#pragma once
+
+#include "../kernels/backward/norm.hpp"
+#include "../kernels/norm.hpp"
+#include "context.hpp"
+
+namespace mobilediffusion {
+
+// The two values that the Stable Diffusion family uses, by place.
+inline constexpr float resnet_epsilon = 1e-5f, transformer_epsilon = 1e-6f;
+
+struct NormSaved {
+  const float* x = nullptr;
+  const float* statistics = nullptr;  // mean and 1/std
+};
+
+struct GroupNormSpec {
+  std::size_t channels, groups, pixels;
+  Activation activation = Activation::none;
+};
+
+template <GroupNormSpec S>
+struct GroupNorm {
+  static_assert(S.groups > 0 && S.channels % S.groups == 0,
+                "mobilediffusion: channels of a GroupNorm must be a multiple of its groups; change `groups` or the stage's channels");
+  struct Weights {
+    Param<S.channels> weight, bias;
+  };
+  static constexpr std::size_t stack_floats(std::size_t batch) { return aligned(batch * S.groups * 2); }
+
+  // x, y: [batch][pixels][channels]. Takes its statistics from the stack: the caller's scope holds them.
+  static void forward(Context& c, const Weights& w, const float* x, float* y, NormSaved& saved, float epsilon) {
+    float* statistics = c.stack.take(c.batch * S.groups * 2);
+    kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data, S.activation,
+                        statistics);
+    saved = {x, statistics};
+  }
+  static void backward(Context& c, const Weights& w, const Weights& g, const NormSaved& saved, const float* dy, float* dx,
+                       bool accumulate) {
+    Scope scope(c.stack);
+    float* partial = c.stack.take(c.batch * 2 * S.channels);
+    kernels::group_norm_backward(c.executor, saved.x, dy, dx, accumulate, c.batch, S.pixels, S.channels, S.groups, w.weight.data,
+                                 w.bias.data, S.activation, saved.statistics, g.weight.data, g.bias.data, partial);
+  }
+};
+
+template <std::size_t Channels>
+struct LayerNorm {
+  struct Weights {
+    Param<Channels> weight, bias;
+  };
+  static constexpr float epsilon = 1e-5f;
+  static constexpr std::size_t stack_floats(std::size_t rows) { return aligned(rows * 2); }
+
+  static void forward(Context& c, const Weights& w, const float* x, float* y, std::size_t rows, NormSaved& saved) {
+    float* statistics = c.stack.take(rows * 2);
+    kernels::layer_norm(c.executor, x, y, rows, Channels, epsilon, w.weight.data, w.bias.data, statistics);
+    saved = {x, statistics};
+  }
+  static void backward(Context& c, const Weights& w, const Weights& g, const NormSaved& saved, const float* dy, float* dx,
+                       std::size_t rows, bool accumulate) {
+    Scope scope(c.stack);
+    float* partial = c.stack.take(kernels::layer_norm_partial_floats(rows, Channels));
+    kernels::layer_norm_backward(c.executor, saved.x, dy, dx, accumulate, rows, Channels, w.weight.data, saved.statistics,
+                                 g.weight.data, g.bias.data, partial);
+  }
+};
+
+}  // namespace mobilediffusion

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// transformers' CLIPTextModel as a static graph (arXiv 2103.00020): token and position embedding, pre-norm layers, final norm.
+#pragma once
+
+#include "../config/validate.hpp"
+#include "../kernels/activation.hpp"
+#include "../kernels/backward/activation.hpp"
+#include "../kernels/backward/elementwise.hpp"
+#include "../kernels/backward/embedding.hpp"
+#include "../kernels/embedding.hpp"
+#include "../kernels/embedding_bag.hpp"
+#include "../layers/attention.hpp"
+#include "../layers/norm.hpp"
+#include "../reflect/reflect.hpp"
+
+namespace mobilediffusion {
+
+template <TextEncoderConfig C>
+class TextEncoder {
+  static_assert(ValidTextEncoder<C>::value);
+  static constexpr std::size_t hidden = C.width * C.mlp_ratio;
+  using Norm = LayerNorm<C.width>;
+  using Projection = Linear<LinearSpec{.in = C.width, .out = C.width}>;
+  using Fc1 = Linear<LinearSpec{.in = C.width, .out = hidden}>;
+  using Fc2 = Linear<LinearSpec{.in = hidden, .out = C.width}>;
+
+  struct TokenTable {
+    Param<C.vocabulary, C.width> weight;
+  };
+  struct PositionTable {
+    Param<C.length, C.width> weight;
+  };
+  struct Embeddings {
+    TokenTable token_embedding;
+    PositionTable position_embedding;
+  };
+  struct SelfAttention {
+    typename Projection::Weights k_proj, v_proj, q_proj, out_proj;
+  };
+  struct Mlp {
+    typename Fc1::Weights fc1;
+    typename Fc2::Weights fc2;
+  };
+  struct Layer {
+    SelfAttention self_attn;
+    typename Norm::Weights layer_norm1;
+    Mlp mlp;
+    typename Norm::Weights layer_norm2;
+  };
+  struct Layers {
+    std::array<Layer, C.layers> layers;
+  };
+  struct TextModel {
+    Embeddings embeddings;
+    Layers encoder;
+    typename Norm::Weights final_layer_norm;
+  };
+  struct LayerSaved {
+    NormSaved norm1, norm2;
+    const float *n1 = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *y = nullptr, *log_sum_exp = nullptr;
+    const float *n2 = nullptr, *up = nullptr, *active = nullptr;
+  };
+
+ public:
+  static constexpr TextEncoderConfig config = C;
+  static constexpr std::size_t context_floats = C.length * C.width, pooled_floats = C.pooled ? C.width : 0;  // per caption
+  static constexpr std::int32_t padding = 0;  // token id that the pooled sum leaves out
+
+  struct Weights {
+    TextModel text_model;
+  };
+  struct Saved {
+    std::array<LayerSaved, C.layers> layers;
+    NormSaved final_norm;
+    const std::int32_t* ids = nullptr;
+  };
+
+  static constexpr std::size_t parameters = reflect::parameters<Weights>();
+  static constexpr std::size_t weight_bytes = 4 * parameters;
+  static constexpr std::size_t macs =
+      C.layers * (4 * Projection::macs(C.length) + 2 * C.length * C.length * C.width + Fc1::macs(C.length) + Fc2::macs(C.length));
+  static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width);
+    const std::size_t attention = tensor + Norm::stack_floats(rows) + 4 * tensor + aligned(batch * C.heads * C.length);
+    const std::size_t mlp = tensor + Norm::stack_floats(rows) + 2 * aligned(rows * hidden);
+    return tensor + 2 * C.layers * tensor + Norm::stack_floats(rows) + (plan == Plan::training ? C.layers : 1) * parts(plan, {attention, mlp});
+  }
+  static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
+
+  // ids [batch][length] -> context [batch][length][width]; pooled [batch][width] (null if the configuration has none): the sum
+  // of the captions' token embeddings.
+  static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s) {
+    Scope scope(c.stack);
+    const TextModel& m = w.text_model;
+    const std::size_t rows = c.batch * C.length, floats = rows * C.width;
+    float* x = c.stack.take(floats);
+    kernels::embed_tokens(c.executor, ids, c.batch, C.length, m.embeddings.token_embedding.weight.data,
+                          m.embeddings.position_embedding.weight.data, x, C.width);
+    if constexpr (C.pooled) kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding, pooled);
+    for (std::size_t i = 0; i < C.layers; ++i) {
+      const Layer& l = m.encoder.layers[i];
+      LayerSaved& ls = s.layers[i];
+      float* attended = c.stack.take(floats);
+      {
+        Scope inner(c.stack);
+        float* n = c.stack.take(floats);
+        Norm::forward(c, l.layer_norm1, x, n, rows, ls.norm1);
+        float *q = c.stack.take(floats), *k = c.stack.take(floats), *v = c.stack.take(floats), *y = c.stack.take(floats);
+        Projection::forward(c, l.self_attn.q_proj, n, q, rows);
+        Projection::forward(c, l.self_attn.k_proj, n, k, rows);
+        Projection::forward(c, l.self_attn.v_proj, n, v, rows);
+        float* log_sum_exp = c.stack.take(c.batch * C.heads * C.length);
+        kernels::attention(c.executor, shape(c.batch), q, C.width, k, C.width, v, C.width, y, C.width, log_sum_exp);
+        Projection::forward(c, l.self_attn.out_proj, y, attended, rows, plus(x));
+        ls.n1 = n; ls.q = q; ls.k = k; ls.v = v; ls.y = y; ls.log_sum_exp = log_sum_exp;
+      }
+      float* out = c.stack.take(floats);
+      {
+        Scope inner(c.stack);
+        float* n = c.stack.take(floats);
+        Norm::forward(c, l.layer_norm2, attended, n, rows, ls.norm2);
+        float *up = c.stack.take(rows * hidden), *active = c.stack.take(rows * hidden);
+        Fc1::forward(c, l.mlp.fc1, n, up, rows);
+        kernels::activate(c.executor, C.activation, up, active, rows * hidden);
+        Fc2::forward(c, l.mlp.fc2, active, out, rows, plus(attended));
+        ls.n2 = n; ls.up = up; ls.active = active;
+      }
+      x = out;
+    }
+    Norm::forward(c, m.final_layer_norm, x, context, rows, s.final_norm);
+    s.ids = ids;
+  }
+
+  // d_pooled as forward's pooled. Gradients are added to g's leafs.
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_context, const float* d_pooled) {
+    Scope scope(c.stack);
+    const TextModel &m = w.text_model, &gm = g.text_model;
+    const std::size_t rows = c.batch * C.length, floats = rows * C.width;
+    float* d = c.stack.take(floats);
+    Norm::backward(c, m.final_layer_norm, gm.final_layer_norm, s.final_norm, d_context, d, rows, false);
+    for (std::size_t i = C.layers; i-- > 0;) {
+      Scope inner(c.stack);
+      const Layer &l = m.encoder.layers[i], &gl = gm.encoder.layers[i];
+      const LayerSaved& ls = s.layers[i];
+      float *dn = c.stack.take(floats), *d_active = c.stack.take(rows * hidden), *d_up = c.stack.take(rows * hidden);
+      Fc2::backward(c, l.mlp.fc2, gl.mlp.fc2, ls.active, d, d_active, rows);
+      kernels::activate_backward(c.executor, C.activation, ls.up, d_active, d_up, rows * hidden);
+      Fc1::backward(c, l.mlp.fc1, gl.mlp.fc1, ls.n2, d_up, dn, rows);
+      Norm::backward(c, l.layer_norm2, gl.layer_norm2, ls.norm2, dn, d, rows, true);
+      float *dy = c.stack.take(floats), *dq = c.stack.take(floats), *dk = c.stack.take_zeroed(floats), *dv = c.stack.take_zeroed(floats);
+      Projection::backward(c, l.self_attn.out_proj, gl.self_attn.out_proj, ls.y, d, dy, rows);
+      kernels::attention_backward(c.executor, shape(c.batch), ls.q, C.width, ls.k, C.width, ls.v, C.width, ls.y, C.width, dy, C.width,
+                                  ls.log_sum_exp, dq, C.width, dk, C.width, dv, C.width);
+      Projection::backward(c, l.self_attn.q_proj, gl.self_attn.q_proj, ls.n1, dq, dn, rows);
+      Projection::backward(c, l.self_attn.k_proj, gl.self_attn.k_proj, ls.n1, dk, dn, rows, true);
+      Projection::backward(c, l.self_attn.v_proj, gl.self_attn.v_proj, ls.n1, dv, dn, rows, true);
+      Norm::backward(c, l.layer_norm1, gl.layer_norm1, ls.norm1, dn, d, rows, true);
+    }
+    kernels::embed_tokens_backward(c.executor, s.ids, c.batch, C.length, d, gm.embeddings.token_embedding.weight.data,
+                                   gm.embeddings.position_embedding.weight.data, C.width);
+    if constexpr (C.pooled)
+      kernels::embedding_bag_backward(s.ids, c.batch, C.length, d_pooled, C.width, padding, gm.embeddings.token_embedding.weight.data);
+  }
+
+ private:
+  static kernels::AttentionShape shape(std::size_t batch) {
+    return {.batch = batch, .queries = C.length, .keys = C.length, .heads = C.heads, .head_dim = C.width / C.heads, .causal = C.causal,
+            .kind = AttentionKind::softmax, .scale = 1.0f / std::sqrt(static_cast<float>(C.width / C.heads))};
+  }
+  static kernels::Epilogue plus(const float* residual) {
+    kernels::Epilogue epilogue;
+    epilogue.residual = residual;
+    epilogue.residual_ld = C.width;
+    return epilogue;
+  }
+};
+
+}  // namespace mobilediffusion

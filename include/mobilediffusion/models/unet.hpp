@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+// diffusers' UNet2DConditionModel as a static graph: wiring only. Sources: arXiv 2311.16567 (MobileDiffusion),
+// arXiv 2112.10752 (latent diffusion).
+#pragma once
+
+#include "../blocks/stage.hpp"
+#include "../config/validate.hpp"
+#include "../kernels/activation.hpp"
+#include "../kernels/backward/activation.hpp"
+#include "../kernels/embedding.hpp"
+#include "../reflect/reflect.hpp"
+
+namespace mobilediffusion {
+
+// Lowering: from the configuration to the narrow specs of its parts.
+namespace lower {
+
+constexpr std::size_t time_width(const UnetConfig& c) { return c.time_width != 0 ? c.time_width : 4 * c.stages[0].channels; }
+
+constexpr TransformerSpec transformer(const UnetConfig& c, const TransformerConfig& t, std::size_t level) {
+  if (t.depth == 0) return {};
+  const std::size_t width = c.stages[level].channels;
+  return {.depth = t.depth, .width = width,
+          .heads = c.attention.heads != 0 ? c.attention.heads : width / c.attention.head_dim,
+          .tokens = (c.height >> level) * (c.width >> level), .groups = c.groups, .context_length = c.context_length,
+          .context_width = c.context_width, .self_attention = t.self_attention, .cross_attention = t.cross_attention,
+          .shared_kv = c.attention.shared_kv, .kind = c.attention.kind, .projections = c.attention.projections,
+          .linear_projections = c.attention.linear_projections, .position_embedding = c.attention.position_embedding,
+          .ratio = c.feed_forward.ratio, .activation = c.feed_forward.activation};
+}
+
+constexpr StageSpec stage(const UnetConfig& c, std::size_t level) {
+  const StageConfig& s = c.stages[level];
+  return {.height = c.height >> level, .width = c.width >> level, .in = 0, .channels = s.channels, .resnets = 0, .groups = c.groups,
+          .time_width = time_width(c), .separable1 = s.separable.conv1, .separable2 = s.separable.conv2,
+          .sampler = false, .separable_sampler = s.separable_sampler};
+}
+
+constexpr StageSpec down(const UnetConfig& c, std::size_t level) {
+  StageSpec r = stage(c, level);
+  r.in = c.stages[level == 0 ? 0 : level - 1].channels;
+  r.resnets = c.stages[level].down_resnets;
+  for (std::size_t i = 0; i < r.resnets; ++i) r.transformers[i] = transformer(c, c.stages[level].down_transformers[i], level);
+  r.sampler = level + 1 < c.levels;
+  return r;
+}
+
+// Skips leave in the order: conv_in, then per level its residual blocks and its sampler; they join in reverse.
+constexpr std::size_t skip_count(const UnetConfig& c) {
+  std::size_t n = 1;
+  for (std::size_t l = 0; l < c.levels; ++l) n += c.stages[l].down_resnets + (l + 1 < c.levels ? 1 : 0);
+  return n;
+}
+constexpr std::size_t skip_channels(const UnetConfig& c, std::size_t index) {
+  std::size_t n = 1;
+  if (index == 0) return c.stages[0].channels;
+  for (std::size_t l = 0; l < c.levels; ++l) {
+    n += c.stages[l].down_resnets + (l + 1 < c.levels ? 1 : 0);
+    if (index < n) return c.stages[l].channels;
+  }
+  return 0;
+}
+// The number of skips that the up stages below this level have taken before it.
+constexpr std::size_t skips_taken(const UnetConfig& c, std::size_t level) {
+  std::size_t n = 0;
+  for (std::size_t l = level + 1; l < c.levels; ++l) n += c.stages[l].up_resnets;
+  return n;
+}
+
+constexpr StageSpec up(const UnetConfig& c, std::size_t level) {
+  StageSpec r = stage(c, level);
+  r.in = c.stages[level + 1 < c.levels ? level + 1 : level].channels;
+  r.resnets = c.stages[level].up_resnets;
+  for (std::size_t i = 0; i < r.resnets; ++i) {
+    r.transformers[i] = transformer(c, c.stages[level].up_transformers[i], level);
+    r.skips[i] = skip_channels(c, skip_count(c) - 1 - skips_taken(c, level) - i);
+  }
+  r.sampler = level > 0;
+  return r;
+}
+
+constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
+  const std::size_t level = c.levels - 1, channels = c.stages[level].channels;
+  return {.in = channels, .out = channels, .height = c.height >> level, .width = c.width >> level, .groups = c.groups,
+          .time_width = time_width(c), .separable1 = c.middle.separable.conv1, .separable2 = c.middle.separable.conv2};
+}
+
+}  // namespace lower
+
+template <UnetConfig C>
+class Unet {
+  static_assert(ValidUnet<C>::value);
+  template <std::size_t L>
+  using Down = DownStage<lower::down(C, L)>;
+  template <std::size_t J>  // J counts from the lowest resolution, as diffusers' up_blocks do
+  using Up = UpStage<lower::up(C, C.levels - 1 - J)>;
+  static constexpr TransformerSpec middle_spec = lower::transformer(C, C.middle.transformer, C.levels - 1);
+  static constexpr bool has_middle = C.middle.resnets > 0, has_middle_transformer = has_middle && middle_spec.depth > 0;
+  using MiddleResnet = ResnetBlock<lower::middle_resnet(C)>;
+  template <bool Has, TransformerSpec S>
+  struct MiddleTransformer {
+    using Weights = Absent;
+    using Saved = Absent;
+  };
+  template <TransformerSpec S>
+  struct MiddleTransformer<true, S> {
+    using Weights = std::tuple<typename Transformer2D<S>::Weights>;
+    using Saved = typename Transformer2D<S>::Saved;
+  };
+  using Middle = MiddleTransformer<has_middle_transformer, middle_spec>;
+
+  static constexpr std::size_t first = C.stages[0].channels, last = C.stages[C.levels - 1].channels;
+  static constexpr std::size_t pixels = C.height * C.width, low_pixels = (C.height >> (C.levels - 1)) * (C.width >> (C.levels - 1));
+  static constexpr std::size_t time_width = lower::time_width(C);
+  using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = first, .height = C.height, .width = C.width}>;
+  using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = C.latent_channels, .height = C.height, .width = C.width}>;
+  using NormOut = GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
+  using Time1 = Linear<LinearSpec{.in = first, .out = time_width}>;
+  using Time2 = Linear<LinearSpec{.in = time_width, .out = time_width}>;
+  using Pooled1 = Linear<LinearSpec{.in = C.pooled_width != 0 ? C.pooled_width : 1, .out = time_width}>;
+
+  template <class First>
+  struct Embedding {
+    typename First::Weights linear_1;
+    typename Time2::Weights linear_2;
+  };
+  struct MiddleWeights {
+    std::array<typename MiddleResnet::Weights, C.middle.resnets> resnets;
+    typename Middle::Weights attentions;
+  };
+  template <class Indices>
+  struct Tuples;
+  template <std::size_t... L>
+  struct Tuples<std::index_sequence<L...>> {
+    using DownWeights = std::tuple<typename Down<L>::Weights...>;
+    using DownSaved = std::tuple<typename Down<L>::Saved...>;
+    using UpWeights = std::tuple<typename Up<L>::Weights...>;
+    using UpSaved = std::tuple<typename Up<L>::Saved...>;
+  };
+  using All = Tuples<std::make_index_sequence<C.levels>>;
+
+ public:
+  static constexpr UnetConfig config = C;
+  static constexpr std::size_t latent_floats = pixels * C.latent_channels;  // per image
+  static constexpr std::size_t context_floats = C.context_length * C.context_width;
+
+  struct Weights {
+    typename ConvIn::Weights conv_in;
+    Embedding<Time1> time_embedding;
+    std::conditional_t<C.pooled_width != 0, Embedding<Pooled1>, Absent> add_embedding;
+    typename All::DownWeights down_blocks;
+    std::conditional_t<has_middle, MiddleWeights, Absent> mid_block;
+    typename All::UpWeights up_blocks;
+    typename NormOut::Weights conv_norm_out;
+    typename ConvOut::Weights conv_out;
+  };
+  // Pointers to what backward reads again.
+  struct Saved {
+    typename ConvIn::Saved conv_in;
+    typename ConvOut::Saved conv_out;
+    NormSaved norm_out;
+    typename All::DownSaved down;
+    typename All::UpSaved up;
+    std::array<typename MiddleResnet::Saved, 2> middle;
+    typename Middle::Saved middle_transformer;
+    const float *time_sinusoid = nullptr, *time_hidden = nullptr, *time_active = nullptr, *time_sum = nullptr;
+    const float *pooled = nullptr, *pooled_hidden = nullptr, *pooled_active = nullptr;
+  };
+
+ private:
+  static constexpr std::size_t skips = lower::skip_count(C);
+  // Floats per image of skip i.
+  static constexpr std::size_t skip_floats(std::size_t index) {
+    std::size_t n = 1, result = index == 0 ? pixels * first : 0;
+    unroll<C.levels>([&]<std::size_t L>(Index<L>) {
+      for (std::size_t i = 0; i < Down<L>::outputs; ++i, ++n)
+        if (n == index) result = Down<L>::output_floats(i);
+    });
+    return result;
+  }
+  static constexpr std::size_t stages_stack(Plan plan, std::size_t batch) {
+    std::size_t total = 0;
+    unroll<C.levels>([&]<std::size_t L>(Index<L>) {
+      total = parts(plan, {total, Down<L>::stack_floats(plan, batch), Up<L>::stack_floats(plan, batch)});
+    });
+    if constexpr (has_middle) {
+      const std::size_t resnets = C.middle.resnets * (plan == Plan::training ? MiddleResnet::stack_floats(plan, batch) : 0);
+      total = parts(plan, {total, resnets, MiddleResnet::stack_floats(Plan::inference, batch)});
+      if constexpr (has_middle_transformer) total = parts(plan, {total, Transformer2D<middle_spec>::stack_floats(plan, batch)});
+    }
+    return total;
+  }
+  static constexpr std::size_t middle_tensors = has_middle ? C.middle.resnets + (has_middle_transformer ? 1 : 0) : 0;
+
+ public:
+  static constexpr std::size_t parameters = reflect::parameters<Weights>();
+  static constexpr std::size_t weight_bytes = 4 * parameters;
+  static constexpr std::size_t macs = [] {
+    std::size_t total = ConvIn::macs + ConvOut::macs + Time1::macs(1) + Time2::macs(1) + C.middle.resnets * MiddleResnet::macs;
+    if constexpr (C.pooled_width != 0) total += Pooled1::macs(1) + Time2::macs(1);
+    if constexpr (has_middle_transformer) total += Transformer2D<middle_spec>::macs;
+    unroll<C.levels>([&]<std::size_t L>(Index<L>) { total += Down<L>::macs + Up<L>::macs; });
+    return total;
+  }();
+  static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    std::size_t kept = aligned(batch * first) + (C.pooled_width != 0 ? 7 : 4) * aligned(batch * time_width);
+    for (std::size_t i = 0; i < skips; ++i) kept += aligned(batch * skip_floats(i));
+    kept += middle_tensors * aligned(batch * low_pixels * last);
+    unroll<C.levels>([&]<std::size_t J>(Index<J>) { kept += aligned(batch * Up<J>::output_floats); });
+    kept += NormOut::stack_floats(batch) + aligned(batch * pixels * first);
+    return kept + stages_stack(plan, batch);
+  }
+  // Of one image; the sampler's own buffers are counted by the pipeline.
+  static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
+
+  // z [batch][height][width][latent_channels], timesteps [batch] in [0, 1000), context [batch][context_length][context_width],
+  // pooled [batch][pooled_width] (null without one) -> y as z.
+  static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const float* context, const float* pooled,
+                      float* y, Saved& s) {
+    Scope scope(c.stack);
+    const float* time = embed_time(c, w, timesteps, pooled, s);
+
+    std::array<float*, skips> skip{};
+    for (std::size_t i = 0; i < skips; ++i) skip[i] = c.stack.take(c.batch * skip_floats(i));
+    ConvIn::forward(c, w.conv_in, z, skip[0], s.conv_in);
+    std::size_t n = 1;
+    unroll<C.levels>([&]<std::size_t L>(Index<L>) {
+      Down<L>::forward(c, std::get<L>(w.down_blocks), skip[n - 1], time, context, &skip[n], std::get<L>(s.down));
+      n += Down<L>::outputs;
+    });
+
+    const float* h = skip[skips - 1];
+    if constexpr (has_middle) {
+      const auto resnet = [&](std::size_t i) {
+        float* out = c.stack.take(c.batch * low_pixels * last);
+        MiddleResnet::forward(c, w.mid_block.resnets[i], h, time, out, s.middle[i]);
+        h = out;
+      };
+      resnet(0);
+      if constexpr (has_middle_transformer) {
+        float* out = c.stack.take(c.batch * low_pixels * last);
+        Transformer2D<middle_spec>::forward(c, std::get<0>(w.mid_block.attentions), h, context, out, s.middle_transformer);
+        h = out;
+      }
+      if constexpr (C.middle.resnets == 2) resnet(1);
+    }
+
+    unroll<C.levels>([&]<std::size_t J>(Index<J>) {
+      float* out = c.stack.take(c.batch * Up<J>::output_floats);
+      std::array<const float*, 4> joining{};
+      for (std::size_t i = 0; i < C.stages[C.levels - 1 - J].up_resnets; ++i) joining[i] = skip[--n];
+      Up<J>::forward(c, std::get<J>(w.up_blocks), h, joining.data(), time, context, out, std::get<J>(s.up));
+      h = out;
+    });
+    float* normed = c.stack.take(c.batch * pixels * first);
+    NormOut::forward(c, w.conv_norm_out, h, normed, s.norm_out, resnet_epsilon);
+    ConvOut::forward(c, w.conv_out, normed, y, s.conv_out);
+  }
+
+  // Gradients are added to g's leafs, to d_context and (if not null) to d_pooled; dz (nullable) is assigned.
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dz, float* d_context,
+                       float* d_pooled) {
+    Scope scope(c.stack);
+    float* d_time = c.stack.take_zeroed(c.batch * time_width);
+    float* d = c.stack.take(c.batch * pixels * first);
+    {
+      Scope inner(c.stack);
+      float* d_normed = c.stack.take(c.batch * pixels * first);
+      ConvOut::backward(c, w.conv_out, g.conv_out, s.conv_out, dy, d_normed);
+      NormOut::backward(c, w.conv_norm_out, g.conv_norm_out, s.norm_out, d_normed, d, false);
+    }
+    std::array<float*, skips> d_skip{};
+    for (std::size_t i = 0; i < skips; ++i) d_skip[i] = c.stack.take(c.batch * skip_floats(i));
+    std::size_t n = 0;
+    unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
+      constexpr StageSpec spec = lower::up(C, C.levels - 1 - J);
+      float* below = c.stack.take(c.batch * (spec.height * spec.width) * spec.in);
+      std::array<float*, 4> joining{};
+      for (std::size_t i = spec.resnets; i-- > 0;) joining[i] = d_skip[n++];
+      Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, joining.data(), d_time, d_context);
+      d = below;
+    });
+    if constexpr (has_middle) {
+      const auto resnet = [&](std::size_t i) {
+        float* below = c.stack.take(c.batch * low_pixels * last);
+        MiddleResnet::backward(c, w.mid_block.resnets[i], g.mid_block.resnets[i], s.middle[i], d, below, d_time);
+        d = below;
+      };
+      if constexpr (C.middle.resnets == 2) resnet(1);
+      if constexpr (has_middle_transformer) {
+        float* below = c.stack.take(c.batch * low_pixels * last);
+        Transformer2D<middle_spec>::backward(c, std::get<0>(w.mid_block.attentions), std::get<0>(g.mid_block.attentions),
+                                             s.middle_transformer, d, below, d_context);
+        d = below;
+      }
+      resnet(0);
+    }
+    kernels::add_to(c.executor, d, d_skip[skips - 1], c.batch * skip_floats(skips - 1));
+    n = skips;
+    unroll_reversed<C.levels>([&]<std::size_t L>(Index<L>) {
+      Scope inner(c.stack);
+      n -= Down<L>::outputs;
+      float* below = c.stack.take(c.batch * skip_floats(n - 1));
+      Down<L>::backward(c, std::get<L>(w.down_blocks), std::get<L>(g.down_blocks), std::get<L>(s.down), &d_skip[n], below, d_time, d_context);
+      kernels::add_to(c.executor, below, d_skip[n - 1], c.batch * skip_floats(n - 1));
+    });
+    ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], dz);
+    embed_time_backward(c, w, g, s, d_time, d_pooled);
+  }
+
+ private:
+  // SiLU of the time embedding (plus the pooled text's): what every residual block projects.
+  static const float* embed_time(Context& c, const Weights& w, const float* timesteps, const float* pooled, Saved& s) {
+    const std::size_t floats = c.batch * time_width;
+    float* sinusoid = c.stack.take(c.batch * first);
+    kernels::timestep_embedding(timesteps, c.batch, first, sinusoid);
+    float* hidden = c.stack.take(floats);
+    Time1::forward(c, w.time_embedding.linear_1, sinusoid, hidden, c.batch);
+    float* active = c.stack.take(floats);
+    kernels::activate(c.executor, Activation::silu, hidden, active, floats);
+    float* sum = c.stack.take(floats);
+    Time2::forward(c, w.time_embedding.linear_2, active, sum, c.batch);
+    if constexpr (C.pooled_width != 0) {
+      float* pooled_hidden = c.stack.take(floats);
+      Pooled1::forward(c, w.add_embedding.linear_1, pooled, pooled_hidden, c.batch);
+      float* pooled_active = c.stack.take(floats);
+      kernels::activate(c.executor, Activation::silu, pooled_hidden, pooled_active, floats);
+      float* both = c.stack.take(floats);
+      kernels::Epilogue add;
+      add.residual = sum;
+      add.residual_ld = time_width;
+      Time2::forward(c, w.add_embedding.linear_2, pooled_active, both, c.batch, add);
+      s.pooled = pooled;
+      s.pooled_hidden = pooled_hidden;
+      s.pooled_active = pooled_active;
+      sum = both;
+    }
+    float* result = c.stack.take(floats);
+    kernels::activate(c.executor, Activation::silu, sum, result, floats);
+    s.time_sinusoid = sinusoid;
+    s.time_hidden = hidden;
+    s.time_active = active;
+    s.time_sum = sum;
+    return result;
+  }
+
+  static void embed_time_backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_result, float* d_pooled) {
+    const std::size_t floats = c.batch * time_width;
+    float* d_sum = c.stack.take(floats);
+    kernels::activate_backward(c.executor, Activation::silu, s.time_sum, d_result, d_sum, floats);
+    float* d_active = c.stack.take(floats);
+    float* d_hidden = c.stack.take(floats);
+    if constexpr (C.pooled_width != 0) {
+      Time2::backward(c, w.add_embedding.linear_2, g.add_embedding.linear_2, s.pooled_active, d_sum, d_active, c.batch);
+      kernels::activate_backward(c.executor, Activation::silu, s.pooled_hidden, d_active, d_hidden, floats);
+      Pooled1::backward(c, w.add_embedding.linear_1, g.add_embedding.linear_1, s.pooled, d_hidden, d_pooled, c.batch, true);
+    }
+    Time2::backward(c, w.time_embedding.linear_2, g.time_embedding.linear_2, s.time_active, d_sum, d_active, c.batch);
+    kernels::activate_backward(c.executor, Activation::silu, s.time_hidden, d_active, d_hidden, floats);
+    Time1::backward(c, w.time_embedding.linear_1, g.time_embedding.linear_1, s.time_sinusoid, d_hidden, nullptr, c.batch);
+  }
+};
+
+}  // namespace mobilediffusion
