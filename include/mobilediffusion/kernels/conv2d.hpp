@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolutions of channels-last images and their gradients, as matrix products over implicit patches.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "../core/error.hpp"
+#include "matmul.hpp"
+
+namespace mobilediffusion::kernels {
+
+namespace detail {
+
+inline void check(const ConvGeometry& g) {
+  const bool sane = g.kernel >= 1 && (g.stride == 1 || (g.stride == 2 && !g.upsample)) && g.pad < g.kernel && g.channels > 0;
+  if (!sane)
+    throw Error("conv2d: expected stride 1, or stride 2 without upsampling, and pad < kernel; found kernel " + std::to_string(g.kernel) +
+                ", stride " + std::to_string(g.stride) + ", pad " + std::to_string(g.pad));
+}
+
+// The sums of filter taps that meet one pixel of an upsampled image: w [outputs][kernel][kernel][channels] ->
+// [ty][tx][outputs][channels], t = 0 .. kernel, of taps t - 1 and t. The order of Operand::adjoint_patches.
+inline void sum_upsampled_taps(const Executor& ex, const float* w, std::size_t outputs, const ConvGeometry& g, float* out) {
+  const std::size_t kernel = g.kernel, wide = kernel + 1, n = g.channels;
+  ex.parallel_for(wide * wide * outputs, 64, [&](std::size_t begin, std::size_t end, int) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t t = i / outputs, ty = t / wide, tx = t % wide;
+      const float* filter = w + i % outputs * kernel * kernel * n;
+      float* o = out + i * n;
+      bool first = true;
+      for (std::size_t ky = ty == 0 ? 0 : ty - 1; ky <= ty && ky < kernel; ++ky)
+        for (std::size_t kx = tx == 0 ? 0 : tx - 1; kx <= tx && kx < kernel; ++kx, first = false) {
+          const float* p = filter + (ky * kernel + kx) * n;
+          if (first)
+            for (std::size_t c = 0; c < n; ++c) o[c] = p[c];
+          else
+            for (std::size_t c = 0; c < n; ++c) o[c] += p[c];
+        }
+    }
+  });
+}
+
+}  // namespace detail
+
+// y [batch][out_h][out_w][outputs] = x * w (+ epilogue over rows of out_pixels, outputs columns).
+// w: Operand::dense or ::packed of [outputs][kernel][kernel][channels].
+inline void conv2d(const Executor& ex, const float* x, const Operand& w, float* y, const ConvGeometry& g, const Epilogue& epilogue = {}) {
+  detail::check(g);
+  const std::size_t k = g.taps() * g.channels;
+  const Operand a = g.pointwise() ? Operand::dense(x, g.out_pixels(), k) : Operand::patches(x, g);
+  matmul_nt(ex, g.out_pixels(), w.rows(), k, a, w, y, w.rows(), epilogue);
+}
+inline void conv2d(const Executor& ex, const float* x, const float* w, std::size_t outputs, float* y, const ConvGeometry& g,
+                   const Epilogue& epilogue = {}) {
+  conv2d(ex, x, Operand::dense(w, outputs, g.taps() * g.channels), y, g, epilogue);
+}
+
+// Floats of scratch that conv2d_backward_input takes: none unless the convolution upsamples.
+inline constexpr std::size_t conv2d_backward_input_scratch(const ConvGeometry& g, std::size_t outputs) {
+  return g.upsample ? (g.kernel + 1) * (g.kernel + 1) * outputs * g.channels : 0;
+}
+
+// dx [batch][in_h][in_w][channels] (+)= the gradient with respect to x, from dy [batch][out_h][out_w][outputs] and
+// w [outputs][kernel][kernel][channels], not packed.
+inline void conv2d_backward_input(const Executor& ex, const float* dy, const float* w, std::size_t outputs, float* dx,
+                                  const ConvGeometry& g, bool accumulate = false, float* scratch = nullptr) {
+  detail::check(g);
+  Epilogue epilogue;
+  epilogue.accumulate = accumulate;
+  if (g.pointwise()) {
+    matmul_nn(ex, g.in_pixels(), g.channels, outputs, Operand::dense(dy, g.out_pixels(), outputs), Operand::dense(w, outputs, g.channels),
+              dx, g.channels, epilogue);
+    return;
+  }
+  const Operand a = Operand::adjoint_patches(dy, g, outputs);
+  if (g.upsample) {
+    if (scratch == nullptr) throw Error("conv2d_backward_input: expected scratch for an upsampling convolution, found none");
+    detail::sum_upsampled_taps(ex, w, outputs, g, scratch);
+    matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::dense(scratch, a.columns(), g.channels), dx, g.channels, epilogue);
+    return;
+  }
+  matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::transposed_filters(w, outputs, g.taps(), g.channels), dx, g.channels,
+            epilogue);
+}
+
+// dw [outputs][kernel][kernel][channels] += the gradient with respect to w.
+inline void conv2d_backward_filter(const Executor& ex, const float* x, const float* dy, std::size_t outputs, float* dw,
+                                   const ConvGeometry& g) {
+  detail::check(g);
+  const std::size_t n = g.taps() * g.channels;
+  Epilogue epilogue;
+  epilogue.accumulate = true;
+  const Operand b = g.pointwise() ? Operand::dense(x, g.out_pixels(), n) : Operand::patches(x, g);
+  matmul_tn(ex, outputs, n, g.out_pixels(), Operand::dense(dy, g.out_pixels(), outputs), b, dw, n, epilogue);
+}
+
+}  // namespace mobilediffusion::kernels

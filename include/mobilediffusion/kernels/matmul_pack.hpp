@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packing of operands into the panels that the micro kernel reads: gathers patches, rounds to bf16, transposes.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "matmul_tile.hpp"
+#include "operand.hpp"
+
+namespace mobilediffusion::kernels::detail {
+
+// One vector of words from `n` values that follow each other along k.
+template <Format F>
+simd::Batch words_along(const float* p, std::size_t n) {
+  using simd::width;
+  if constexpr (pairing<F> == 2) {
+    if (n >= 2 * width) return simd::pairs_along(simd::load(p), simd::load(p + width));
+    return simd::pairs_along(simd::load_at_most(p, n), simd::load_at_most(p + width, n > width ? n - width : 0));
+  } else {
+    const simd::Batch x = simd::load_at_most(p, n);
+    return F == Format::bf16 ? simd::round_bf16(x) : x;
+  }
+}
+
+// One word (of pairing<F> values of k) for each of `n` neighbours across k; rows may be nullptr (zeros).
+template <Format F>
+simd::Batch words_across(const float* k0, [[maybe_unused]] const float* k1, std::size_t n) {
+  const simd::Batch x = k0 != nullptr ? simd::load_at_most(k0, n) : simd::splat(0.0f);
+  if constexpr (pairing<F> == 2) return simd::pairs_across(x, k1 != nullptr ? simd::load_at_most(k1, n) : simd::splat(0.0f));
+  else return F == Format::bf16 ? simd::round_bf16(x) : x;
+}
+
+// Columns [begin, end) of row r, gathered into `out`.
+inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, std::size_t end, float* out) {
+  const std::size_t run = m.run_length();
+  for (std::size_t s = begin / run, c = begin; c < end; ++s) {
+    const std::size_t stop = std::min(end, (s + 1) * run);
+    const float* p = m.run(r, s / m.taps(), s % m.taps());
+    if (p != nullptr) std::memcpy(out, p + (c - s * run), (stop - c) * sizeof(float));
+    else std::memset(out, 0, (stop - c) * sizeof(float));
+    out += stop - c;
+    c = stop;
+  }
+}
+
+// A block of rows [row, row + rows), k in [k0, k1), into panels [rows / tile_rows][depth / width][tile_rows][width]; the runs
+// of A go along k. `depth` words, k0 a multiple of a vector of words. buffer: k1 - k0 floats.
+template <Format F>
+void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out, float* buffer) {
+  using simd::width;
+  constexpr std::size_t step = width * pairing<F>;
+  if (k0 == k1) return;
+  const std::size_t vectors = (k1 - k0 + step - 1) / step, run = m.run_length(), taps = m.taps();
+  const bool whole = taps == 1 || run % step == 0;
+  const std::size_t first = k0 / run;
+  Operand::Row r = m.row(row);
+  for (std::size_t i = 0; i < rows; ++i, m.advance(r)) {
+    float* o = out + i / tile_rows * vectors * tile_rows * width + i % tile_rows * width;
+    if (!whole) {
+      gather(m, r, k0, k1, buffer);
+      for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width) simd::store(o, words_along<F>(buffer + k, k1 - k0 - k));
+      continue;
+    }
+    std::size_t ty = first / taps, tx = first % taps, inside = k0 - first * run;
+    for (std::size_t k = k0; k < k1;) {
+      const float* p = m.run(r, ty, tx);
+      const std::size_t end = std::min(k1, k + run - inside);
+      if (p != nullptr) {
+        p += inside;
+        for (; k + step <= end; k += step, p += step, o += tile_rows * width) simd::store(o, words_along<F>(p, step));
+        if (k < end) simd::store(o, words_along<F>(p, end - k));  // the end of K
+        k = end;
+      } else {
+        for (; k < end; k += step, o += tile_rows * width) simd::store(o, simd::splat(0.0f));
+        k = end;
+      }
+      inside = 0;
+      if (++tx == taps) { tx = 0; ++ty; }
+    }
+  }
+}
+
+// The same from A^T, dense: the runs go across k. m has K rows.
+template <Format F>
+void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out) {
+  using simd::width;
+  constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
+  const std::size_t ld = m.ld();
+  for (std::size_t i = 0; i < rows; i += tile_rows) {
+    const std::size_t panel_rows = std::min(tile_rows, rows - i);
+    for (std::size_t k = k0; k < k1; k += step, out += tile_rows * width)
+      for (std::size_t j = 0; j < panel_rows; j += width) {
+        const std::size_t n = std::min(width, panel_rows - j);
+        const float* p = m.data() + row + i + j + k * ld;
+        simd::Batch t[width];
+#pragma GCC unroll 16
+        for (std::size_t w = 0; w < width; ++w) {
+          const std::size_t at = k + w * pair;
+          t[w] = words_across<F>(at < k1 ? p + w * pair * ld : nullptr, at + 1 < k1 ? p + (w * pair + 1) * ld : nullptr, n);
+        }
+        simd::transpose(t);
+#pragma GCC unroll 16
+        for (std::size_t w = 0; w < width; ++w)
+          if (w < n) simd::store(out + (j + w) * width, t[w]);
+      }
+  }
+}
+
+// Columns [column, column + columns) of B, k in [k0, k1), into panels [columns / tile_columns][depth][tile_columns]; the runs of
+// the K-row matrix m go across k. buffer: 2 * columns floats.
+template <Format F>
+void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, std::size_t k0, std::size_t k1, float* out, float* buffer) {
+  using simd::width;
+  constexpr std::size_t pair = pairing<F>;
+  if (k0 == k1) return;
+  const std::size_t run = m.run_length(), taps = m.taps(), depth = (k1 - k0 + pair - 1) / pair, panel_size = depth * tile_columns;
+  Operand::Row r = m.row(k0);
+  if (taps > 1 && run % width != 0) {
+    for (std::size_t k = k0; k < k1; k += pair, out += tile_columns) {
+      gather(m, r, column, column + columns, buffer);
+      m.advance(r);
+      const bool second = pair == 2 && k + 1 < k1;
+      if (second) {
+        gather(m, r, column, column + columns, buffer + columns);
+        m.advance(r);
+      }
+      for (std::size_t j = 0; j < columns; j += width)
+        simd::store(out + j / tile_columns * panel_size + j % tile_columns,
+                    words_across<F>(buffer + j, second ? buffer + columns + j : nullptr, columns - j));
+    }
+    return;
+  }
+  // Run by run, so that reads and writes are streams.
+  for (std::size_t s = column / run, c = column; c < column + columns; ++s) {
+    const std::size_t stop = std::min(column + columns, (s + 1) * run), inside = c - s * run, ty = s / taps, tx = s % taps;
+    r = m.row(k0);
+    for (std::size_t word = 0; word < depth; ++word) {
+      const float* p0 = m.run(r, ty, tx);
+      m.advance(r);
+      const float* p1 = nullptr;
+      if constexpr (pair == 2) {
+        if (k0 + 2 * word + 1 < k1) {
+          p1 = m.run(r, ty, tx);
+          m.advance(r);
+        }
+      }
+      if (p0 != nullptr) p0 += inside;
+      if (p1 != nullptr) p1 += inside;
+      for (std::size_t j = c - column; j < stop - column; j += width) {
+        simd::store(out + j / tile_columns * panel_size + word * tile_columns + j % tile_columns,
+                    words_across<F>(p0, p1, stop - column - j));
+        if (p0 != nullptr) p0 += width;
+        if (p1 != nullptr) p1 += width;
+      }
+    }
+    c = stop;
+  }
+}
+
+// The same from B^T [columns][K], dense: the runs go along k. panel_stride: floats from panel to panel.
+template <Format F>
+void pack_b_along(const float* b, std::size_t ld, std::size_t columns, std::size_t k0, std::size_t k1, float* out,
+                  std::size_t panel_stride) {
+  using simd::width;
+  constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
+  for (std::size_t j = 0; j < columns; j += width) {
+    float* o = out + j / tile_columns * panel_stride + j % tile_columns;
+    const std::size_t n = std::min(width, columns - j);
+    for (std::size_t k = k0; k < k1; k += step) {
+      simd::Batch t[width];
+      const std::size_t left = k1 - k;
+      if (n == width && left >= step) {
+#pragma GCC unroll 16
+        for (std::size_t w = 0; w < width; ++w) t[w] = words_along<F>(b + (j + w) * ld + k, step);
+      } else {
+        for (std::size_t w = 0; w < width; ++w) t[w] = w < n ? words_along<F>(b + (j + w) * ld + k, left) : simd::splat(0.0f);
+      }
+      simd::transpose(t);
+      const std::size_t words = std::min(width, (left + pair - 1) / pair);
+      for (std::size_t w = 0; w < words; ++w, o += tile_columns) simd::store(o, t[w]);
+    }
+  }
+}
+
+}  // namespace mobilediffusion::kernels::detail

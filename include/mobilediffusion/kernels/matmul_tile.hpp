@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// The micro kernel of the matrix products: one register tile of C over one block of K, for every number of rows.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "../simd/dot_bf16.hpp"
+
+namespace mobilediffusion::kernels {
+
+// What is added to a product: C = A B + bias + residual (+ C).
+struct Epilogue {
+  const float* bias = nullptr;               // vectors of N floats
+  std::size_t rows_per_bias = SIZE_MAX;      // row i takes vector i / rows_per_bias: one bias per image
+  const float* residual = nullptr;           // [M][residual_ld]
+  std::size_t residual_ld = 0;
+  bool accumulate = false;                   // C += ...
+};
+
+namespace detail {
+
+enum class Format { fp32, bf16 };  // of packed panels
+
+// Values of k in one 32-bit word of a panel.
+template <Format F>
+inline constexpr std::size_t pairing = F == Format::bf16 && simd::has_dot_bf16 ? 2 : 1;
+
+// The tile: all registers of the instruction set but those that hold one row of B and one element of A.
+#if defined(__AVX512F__)
+inline constexpr std::size_t tile_rows = 14;
+#elif defined(__aarch64__)
+inline constexpr std::size_t tile_rows = 12;
+#else
+inline constexpr std::size_t tile_rows = 6;
+#endif
+inline constexpr std::size_t tile_vectors = 2;
+inline constexpr std::size_t tile_columns = tile_vectors * simd::width;
+
+// Where a tile goes.
+struct Target {
+  float* c;
+  std::size_t ldc;
+  std::size_t columns;  // at most the tile's
+  bool add;             // to what is in c: a later block of K, or accumulation
+  const float* bias;    // of the first row, or nullptr
+  std::size_t bias_ld, rows_left, rows_per_bias;
+  const float* residual;  // or nullptr
+  std::size_t residual_ld;
+};
+
+// c[Rows][Vectors * width] (+)= a b over `depth` words of k.
+// a: [depth / width][tile_rows][width]: elements of A are only ever broadcast, so runs along k stay runs.
+// b: [depth][tile_columns].
+template <Format F, std::size_t Rows, std::size_t Vectors>
+void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
+  using simd::Batch;
+  constexpr std::size_t width = simd::width;
+  Batch acc[Rows][Vectors];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (std::size_t v = 0; v < Vectors; ++v) acc[r][v] = simd::splat(0.0f);
+  for (std::size_t k = 0; k < depth; k += width) {
+    const std::size_t end = depth - k < width ? depth - k : width;
+    for (std::size_t j = 0; j < end; ++j) {
+      Batch row[Vectors];
+#pragma GCC unroll 2
+      for (std::size_t v = 0; v < Vectors; ++v) row[v] = simd::load(b + v * width);
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const Batch x = simd::splat(a[r * width + j]);
+#pragma GCC unroll 2
+        for (std::size_t v = 0; v < Vectors; ++v) {
+          if constexpr (pairing<F> == 2) acc[r][v] = simd::dot_bf16(x, row[v], acc[r][v]);
+          else acc[r][v] = simd::fma(x, row[v], acc[r][v]);
+        }
+      }
+      b += tile_columns;
+    }
+    a += tile_rows * width;
+  }
+
+  const float* bias = t.bias;
+  const float* residual = t.residual;
+  float* c = t.c;
+  std::size_t left = t.rows_left;
+  if (t.columns == Vectors * width) {
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+      for (std::size_t v = 0; v < Vectors; ++v) {
+        Batch x = acc[r][v];
+        if (t.add) x = x + simd::load(c + v * width);
+        if (bias != nullptr) x = x + simd::load(bias + v * width);
+        if (residual != nullptr) x = x + simd::load(residual + v * width);
+        simd::store(c + v * width, x);
+      }
+      c += t.ldc;
+      if (bias != nullptr && --left == 0) { bias += t.bias_ld; left = t.rows_per_bias; }
+      if (residual != nullptr) residual += t.residual_ld;
+    }
+    return;
+  }
+  alignas(64) float rows[Rows][Vectors * width];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (std::size_t v = 0; v < Vectors; ++v) simd::store(rows[r] + v * width, acc[r][v]);
+#pragma GCC unroll 1
+  for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 1
+    for (std::size_t j = 0; j < t.columns; ++j) {
+      float x = rows[r][j];
+      if (t.add) x += c[j];
+      if (bias != nullptr) x += bias[j];
+      if (residual != nullptr) x += residual[j];
+      c[j] = x;
+    }
+    c += t.ldc;
+    if (bias != nullptr && --left == 0) { bias += t.bias_ld; left = t.rows_per_bias; }
+    if (residual != nullptr) residual += t.residual_ld;
+  }
+}
+
+using TileFunction = void (*)(std::size_t, const float*, const float*, const Target&);
+
+template <Format F, std::size_t Vectors, std::size_t... R>
+constexpr std::array<TileFunction, sizeof...(R)> tiles_of(std::index_sequence<R...>) {
+  return {&tile<F, R + 1, Vectors>...};
+}
+// [vectors - 1][rows - 1]
+template <Format F>
+inline constexpr std::array<std::array<TileFunction, tile_rows>, tile_vectors> tiles{
+    tiles_of<F, 1>(std::make_index_sequence<tile_rows>{}), tiles_of<F, 2>(std::make_index_sequence<tile_rows>{})};
+
+}  // namespace detail
+}  // namespace mobilediffusion::kernels

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a matrix product reads: a row-major matrix that may exist only as a rule (image patches, reordered filters).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../core/error.hpp"
+
+namespace mobilediffusion::kernels {
+
+// A convolution of channels-last images: x [batch][in_h][in_w][channels] -> y [batch][out_h][out_w][outputs].
+// y(oy, ox) reads x(oy * stride + ky - pad, ox * stride + kx - pad), zeros outside the image. The output size says how much
+// zero padding follows the image, so padding at the right and bottom only is pad = 0 with a larger output.
+struct ConvGeometry {
+  std::size_t batch = 1, in_h = 0, in_w = 0, channels = 0, out_h = 0, out_w = 0;
+  std::size_t kernel = 3, stride = 1, pad = 1;
+  bool upsample = false;  // the image is first doubled by nearest neighbour; in_h and in_w are the sizes before that
+
+  constexpr std::size_t taps() const { return kernel * kernel; }
+  constexpr std::size_t in_pixels() const { return batch * in_h * in_w; }
+  constexpr std::size_t out_pixels() const { return batch * out_h * out_w; }
+  // A matrix product over pixels, no patches needed.
+  constexpr bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0 && !upsample && in_h == out_h && in_w == out_w; }
+};
+
+// Row i of the matrix is taps * taps runs of run_length contiguous floats. Any run may be absent (zeros).
+class Operand {
+ public:
+  // Rows of `columns` floats, `ld` floats from row to row.
+  static Operand dense(const float* p, std::size_t rows, std::size_t columns, std::size_t ld) {
+    return Operand(Kind::dense, p, rows, columns, 1, ld);
+  }
+  static Operand dense(const float* p, std::size_t rows, std::size_t columns) { return dense(p, rows, columns, columns); }
+
+  // Weights [rows][columns] as pack_weights() left them: only as the right-hand side of matmul_nt.
+  static Operand packed(const float* p, std::size_t rows, std::size_t columns) {
+    return Operand(Kind::packed, p, rows, columns, 1, columns);
+  }
+
+  // One row per output pixel of the convolution, [ky][kx][channels]: the patch of x under the filter.
+  static Operand patches(const float* x, const ConvGeometry& g) {
+    Operand o(Kind::patches, x, g.out_pixels(), g.channels, g.kernel, 0);
+    o.grid(g.out_h, g.out_w, g.stride, -static_cast<std::int32_t>(g.pad));
+    o.source(g.in_h, g.in_w, g.upsample ? 1 : 0);
+    return o;
+  }
+
+  // One row per input pixel, [ty][tx][outputs]: what of dy [batch][out_h][out_w][outputs] depends on that pixel. Tap t of an
+  // axis pairs with filter tap t; of an upsampled image with the sum of filter taps t - 1 and t, t = 0 .. kernel.
+  static Operand adjoint_patches(const float* dy, const ConvGeometry& g, std::size_t outputs) {
+    Operand o(Kind::patches, dy, g.in_pixels(), outputs, g.upsample ? g.kernel + 1 : g.kernel, 0);
+    o.direction_ = -1;
+    o.grid(g.in_h, g.in_w, g.upsample ? 2 : 1, static_cast<std::int32_t>(g.pad) + (g.upsample ? 1 : 0));
+    o.source(g.out_h, g.out_w, g.stride == 2 ? 1 : 0);
+    o.odd_ = g.stride == 2 ? 1 : 0;
+    return o;
+  }
+
+  // Filters [outputs][taps][channels] as a matrix of rows (tap, output), columns channels.
+  static Operand transposed_filters(const float* w, std::size_t outputs, std::size_t taps, std::size_t channels) {
+    Operand o(Kind::filters, w, outputs * taps, channels, 1, taps * channels);
+    o.group_ = outputs;
+    return o;
+  }
+
+  std::size_t rows() const { return rows_; }
+  std::size_t columns() const { return run_length_ * taps_ * taps_; }
+  std::size_t run_length() const { return run_length_; }
+  std::size_t taps() const { return taps_; }  // per axis: runs = taps * taps
+  std::size_t ld() const { return ld_; }
+  const float* data() const { return data_; }
+  bool is_dense() const { return kind_ == Kind::dense; }
+  bool is_packed() const { return kind_ == Kind::packed; }
+
+  // A place in the matrix, moved from row to row without divisions.
+  struct Row {
+    const float* base = nullptr;
+    std::int32_t y = 0, x = 0;         // of tap (0, 0) in the (doubled) source
+    std::size_t inner = 0, outer = 0;  // pixel column and row; or output and tap
+  };
+
+  Row row(std::size_t i) const {
+    Row r;
+    if (kind_ == Kind::patches) {
+      r.inner = i % grid_w_;
+      r.outer = i / grid_w_ % grid_h_;
+      r.base = data_ + i / grid_w_ / grid_h_ * image_;
+      r.y = origin_ + static_cast<std::int32_t>(r.outer) * step_;
+      r.x = origin_ + static_cast<std::int32_t>(r.inner) * step_;
+    } else if (kind_ == Kind::filters) {
+      r.inner = i % group_;
+      r.outer = i / group_;
+      r.base = data_ + r.inner * ld_ + r.outer * run_length_;
+    } else {
+      r.base = data_ + i * ld_;
+    }
+    return r;
+  }
+
+  void advance(Row& r) const {
+    if (kind_ == Kind::patches) {
+      r.x += step_;
+      if (++r.inner < grid_w_) return;
+      r.inner = 0;
+      r.x = origin_;
+      r.y += step_;
+      if (++r.outer < grid_h_) return;
+      r.outer = 0;
+      r.y = origin_;
+      r.base += image_;
+    } else {
+      r.base += ld_;
+      if (kind_ == Kind::filters && ++r.inner == group_) {
+        r.inner = 0;
+        ++r.outer;
+        r.base = data_ + r.outer * run_length_;
+      }
+    }
+  }
+
+  // The run of tap (ty, tx) in row r; nullptr: zeros.
+  const float* run(const Row& r, std::size_t ty, std::size_t tx) const {
+    if (kind_ != Kind::patches) return r.base;
+    const std::int32_t y = r.y + direction_ * static_cast<std::int32_t>(ty), x = r.x + direction_ * static_cast<std::int32_t>(tx);
+    if (static_cast<std::uint32_t>(y) >= limit_h_ || static_cast<std::uint32_t>(x) >= limit_w_ || (((y | x) & odd_) != 0)) return nullptr;
+    return r.base + (static_cast<std::size_t>(y >> shift_) * source_w_ + static_cast<std::size_t>(x >> shift_)) * run_length_;
+  }
+  const float* segment(std::size_t i, std::size_t s) const { return run(row(i), s / taps_, s % taps_); }
+
+ private:
+  enum class Kind { dense, packed, patches, filters };
+
+  Operand(Kind kind, const float* p, std::size_t rows, std::size_t run_length, std::size_t taps, std::size_t ld)
+      : kind_(kind), data_(p), rows_(rows), run_length_(run_length), taps_(taps), ld_(ld) {}
+  void grid(std::size_t h, std::size_t w, std::size_t step, std::int32_t origin) {
+    grid_h_ = h;
+    grid_w_ = w;
+    step_ = static_cast<std::int32_t>(step);
+    origin_ = origin;
+  }
+  void source(std::size_t h, std::size_t w, int shift) {
+    shift_ = shift;
+    source_w_ = w;
+    image_ = h * w * run_length_;
+    limit_h_ = static_cast<std::uint32_t>(h << shift);
+    limit_w_ = static_cast<std::uint32_t>(w << shift);
+  }
+
+  Kind kind_;
+  const float* data_;
+  std::size_t rows_, run_length_, taps_, ld_;
+  std::size_t group_ = 0, grid_h_ = 1, grid_w_ = 1, source_w_ = 0, image_ = 0;
+  std::int32_t step_ = 1, origin_ = 0, direction_ = 1, odd_ = 0;
+  std::uint32_t limit_h_ = 0, limit_w_ = 0;
+  int shift_ = 0;
+};
+
+}  // namespace mobilediffusion::kernels

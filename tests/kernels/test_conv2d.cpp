@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolutions and their gradients against the definition: strides, paddings, upsampling, odd channels, bf16, threads.
+#include "mobilediffusion/kernels/conv2d.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "mobilediffusion/core/random.hpp"
+#include "mobilediffusion/kernels/reference/conv2d.hpp"
+
+using namespace mobilediffusion;
+namespace kernels = mobilediffusion::kernels;
+using kernels::ConvGeometry;
+using kernels::Epilogue;
+using kernels::Operand;
+
+namespace {
+
+std::vector<float> normals(std::size_t n, std::uint64_t stream) {
+  std::vector<float> v(n);
+  Random(11, stream).normals(v);
+  return v;
+}
+
+double difference(const std::vector<float>& a, const std::vector<float>& b, std::size_t k) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    if (!(d <= worst)) worst = d;
+  }
+  return worst / std::sqrt(static_cast<double>(k) + 1);
+}
+
+struct Shape {
+  const char* name;
+  ConvGeometry g;
+};
+
+std::vector<Shape> shapes(std::size_t channels) {
+  std::vector<Shape> all;
+  const auto add = [&](const char* name, std::size_t h, std::size_t w, std::size_t oh, std::size_t ow, std::size_t kernel, std::size_t stride,
+                       std::size_t pad, bool up) {
+    ConvGeometry g;
+    g.batch = 3;
+    g.in_h = h; g.in_w = w; g.channels = channels; g.out_h = oh; g.out_w = ow;
+    g.kernel = kernel; g.stride = stride; g.pad = pad; g.upsample = up;
+    all.push_back({name, g});
+  };
+  add("3x3", 5, 7, 5, 7, 3, 1, 1, false);
+  add("3x3, one pixel", 1, 1, 1, 1, 3, 1, 1, false);
+  add("1x1", 4, 3, 4, 3, 1, 1, 0, false);
+  add("1x1 stride 2", 5, 4, 3, 2, 1, 2, 0, false);
+  add("stride 2, even", 8, 6, 4, 3, 3, 2, 1, false);
+  add("stride 2, odd", 7, 5, 4, 3, 3, 2, 1, false);
+  add("stride 2, padded right and bottom only", 8, 6, 4, 3, 3, 2, 0, false);
+  add("upsample", 4, 3, 8, 6, 3, 1, 1, true);
+  add("upsample 1x1", 3, 2, 6, 4, 1, 1, 0, true);
+  add("valid 3x3", 5, 6, 3, 4, 3, 1, 0, false);
+  return all;
+}
+
+struct Results {
+  std::vector<float> y, y_packed, dx, dw;
+};
+
+Results run(const Executor& ex, const ConvGeometry& g, std::size_t outputs) {
+  const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * g.taps() * g.channels, 2),
+             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4), residual = normals(g.out_pixels() * outputs, 5);
+  Results r;
+  Epilogue e;
+  e.bias = bias.data();
+  e.rows_per_bias = g.out_h * g.out_w;
+  e.residual = residual.data();
+  e.residual_ld = outputs;
+  r.y.resize(g.out_pixels() * outputs);
+  r.y_packed = r.y;
+  kernels::conv2d(ex, x.data(), w.data(), outputs, r.y.data(), g, e);
+  std::vector<float> panels(kernels::packed_floats(outputs, g.taps() * g.channels));
+  kernels::pack_weights(w.data(), outputs, g.taps() * g.channels, panels.data());
+  kernels::conv2d(ex, x.data(), Operand::packed(panels.data(), outputs, g.taps() * g.channels), r.y_packed.data(), g, e);
+  r.dx = normals(x.size(), 6);
+  std::vector<float> scratch(kernels::conv2d_backward_input_scratch(g, outputs));
+  kernels::conv2d_backward_input(ex, dy.data(), w.data(), outputs, r.dx.data(), g, g.in_h % 2 == 1, scratch.data());
+  r.dw = normals(w.size(), 7);
+  kernels::conv2d_backward_filter(ex, x.data(), dy.data(), outputs, r.dw.data(), g);
+  return r;
+}
+
+Results run_reference(const ConvGeometry& g, std::size_t outputs) {
+  const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * g.taps() * g.channels, 2),
+             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4), residual = normals(g.out_pixels() * outputs, 5);
+  Results r;
+  Epilogue e;
+  e.bias = bias.data();
+  e.rows_per_bias = g.out_h * g.out_w;
+  e.residual = residual.data();
+  e.residual_ld = outputs;
+  r.y.resize(g.out_pixels() * outputs);
+  kernels::reference::conv2d(x.data(), w.data(), outputs, r.y.data(), g, e);
+  r.y_packed = r.y;
+  r.dx = normals(x.size(), 6);
+  kernels::reference::conv2d_backward_input(dy.data(), w.data(), outputs, r.dx.data(), g, g.in_h % 2 == 1);
+  r.dw = normals(w.size(), 7);
+  kernels::reference::conv2d_backward_filter(x.data(), dy.data(), outputs, r.dw.data(), g);
+  return r;
+}
+
+void check(const Executor& ex, const Shape& shape, std::size_t outputs, double tolerance) {
+  const ConvGeometry& g = shape.g;
+  const Results found = run(ex, g, outputs), expected = run_reference(g, outputs);
+  INFO(shape.name << ", channels " << g.channels << ", outputs " << outputs);
+  CHECK(difference(found.y, expected.y, g.taps() * g.channels) < tolerance);
+  CHECK(difference(found.y_packed, expected.y_packed, g.taps() * g.channels) < 4e-6);
+  CHECK(difference(found.dx, expected.dx, g.taps() * outputs) < tolerance);
+  CHECK(difference(found.dw, expected.dw, g.out_pixels()) < tolerance);
+}
+
+}  // namespace
+
+TEST_CASE("conv2d and its gradients equal the definition", "[conv2d]") {
+  const Executor ex(2);
+  for (const std::size_t channels : {1u, 3u, 5u, 12u, 16u, 32u, 40u})
+    for (const Shape& shape : shapes(channels))
+      for (const std::size_t outputs : {1u, 6u, 32u, 35u}) check(ex, shape, outputs, 4e-6);
+}
+
+TEST_CASE("conv2d in bf16 is close to the definition", "[conv2d]") {
+  const Executor ex(2, Precision::bf16);
+  for (const std::size_t channels : {3u, 5u, 16u, 32u, 48u})
+    for (const Shape& shape : shapes(channels))
+      for (const std::size_t outputs : {5u, 32u}) check(ex, shape, outputs, 3e-2);
+}
+
+TEST_CASE("conv2d across blocks of channels and pixels", "[conv2d]") {
+  ConvGeometry g;
+  g.batch = 2;
+  g.in_h = g.in_w = g.out_h = g.out_w = 13;
+  for (const std::size_t channels : {96u, 100u}) {
+    g.channels = channels;
+    check(Executor(2), {"large", g}, 72, 4e-6);
+    check(Executor(2, Precision::bf16), {"large", g}, 72, 3e-2);
+  }
+}
+
+TEST_CASE("conv2d gives the same bytes on any number of threads", "[conv2d]") {
+  for (const Precision precision : {Precision::fp32, Precision::bf16})
+    for (const std::size_t channels : {24u, 32u})
+      for (const Shape& shape : shapes(channels)) {
+        ConvGeometry g = shape.g;
+        g.batch = 16;
+        const Results one = run(Executor(1, precision), g, 64), two = run(Executor(2, precision), g, 64);
+        CHECK(one.y == two.y);
+        CHECK(one.dx == two.dx);
+        CHECK(one.dw == two.dw);
+      }
+}
+
+TEST_CASE("conv2d refuses what it cannot do", "[conv2d]") {
+  const Executor ex(1);
+  std::vector<float> x(64);
+  ConvGeometry g;
+  g.in_h = g.in_w = g.channels = 1;
+  g.out_h = g.out_w = 2;
+  g.upsample = true;
+  CHECK_THROWS_AS(kernels::conv2d_backward_input(ex, x.data(), x.data(), 1, x.data(), g), Error);
+  g.stride = 2;
+  CHECK_THROWS_AS(kernels::conv2d(ex, x.data(), x.data(), 1, x.data(), g), Error);
+}
