@@ -85,7 +85,7 @@ inline Visibility visibility_of(const Bitmaps& bitmaps, float least_share = 0.33
 //  - about one in six (concept, count) combinations;
 //  - about one in ten unordered pairs of concepts, in any order, position or size;
 //  - people of the three held-out kinds of people.hpp.
-// Each evaluation list lacks exactly one of these and is otherwise made of what training shows.
+// A held-out list breaks exactly one of these rules; everything else in it is what training may show.
 class Dataset {
  public:
   Dataset(const Vocabulary& vocabulary, Visibility visible, std::uint64_t seed, Mixture mixture = {})
