@@ -147,6 +147,17 @@ class Dataset {
     return visible_[i][background] && heldout_[i] != background;
   }
 
+  // Whether training never shows this sample, for any of the reasons above or because an object would not stand out.
+  bool held_out(const Sample& s) const {
+    const auto& o = s.scene.objects;
+    const bool fits = std::all_of(o.begin(), o.end(), [&](const Placement& p) {
+      return in_training(p.concept_id) && training_background(p.concept_id, s.scene.background);
+    });
+    if (!fits) return true;
+    if (s.task == Task::count) return heldout_count(o.front().concept_id, o.size());
+    return (s.task == Task::pair || s.task == Task::size) && heldout_pair(o.front().concept_id, o.back().concept_id);
+  }
+
   // Captions with their scenes. plain: say nothing of the background, which must be white.
   Sample single(std::size_t i, std::size_t background, bool plain = false) const {
     if (plain && background != white_background)
@@ -286,7 +297,7 @@ class Dataset {
             count(id("cupcake"), 4, colour("gray")),
             left_of(id("cat"), id("mushroom"), colour("green")),
             above(id("butterfly"), id("sunflower"), colour("light blue")),
-            sizes(id("elephant"), id("mouse"), true, colour("pink"))};
+            sizes(id("elephant"), id("mouse"), true, colour("green"))};
   }
 
   static constexpr std::size_t none = static_cast<std::size_t>(-1);

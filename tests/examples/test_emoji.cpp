@@ -191,7 +191,7 @@ TEST_CASE("emoji: training never shows what is held out", "[emoji]") {
   for (std::uint64_t k = 0; k < 4000; ++k) {
     const Sample s = data.training_sample(k);
     tasks.insert(s.task);
-    bool fine = s.caption == again.training_sample(k).caption && s.scene == again.training_sample(k).scene;
+    bool fine = !data.held_out(s) && s.caption == again.training_sample(k).caption && s.scene == again.training_sample(k).scene;
     differs += s.caption != other.training_sample(k).caption;
     for (const Placement& p : s.scene.objects) {
       fine = fine && data.training_background(p.concept_id, s.scene.background) && p.x >= 0 && p.y >= 0 && p.x + p.size <= 128 &&
@@ -335,6 +335,13 @@ TEST_CASE("emoji: the font draws every concept", "[emoji]") {
   for (const Sample& s : data.heldout_pairs())
     CHECK(data.heldout_pair(s.scene.objects[0].concept_id, s.scene.objects[1].concept_id));
   CHECK(data.gallery().size() == 12);
+  for (const Sample& s : data.gallery())
+    for (const Placement& p : s.scene.objects) CHECK(data.visible(p.concept_id, s.scene.background));
+  for (const auto& samples : {data.heldout_singles(), data.heldout_pairs(), data.heldout_counts(), data.heldout_sizes()})
+    CHECK(std::all_of(samples.begin(), samples.end(), [&](const Sample& s) { return data.held_out(s); }));
+  for (const auto& samples :
+       {data.seen_singles(), data.seen_pairs(), data.seen_counts(), data.training_singles(), data.training_counts()})
+    CHECK(std::none_of(samples.begin(), samples.end(), [&](const Sample& s) { return data.held_out(s); }));
   Font font;
   CHECK_THROWS_AS(font.bitmap(U"fox", "three letters"), mobilediffusion::Error);
   CHECK_THROWS_AS(Font("no such font"), mobilediffusion::Error);
