@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// Group and layer normalization against the oracle, and their gradients against central differences.
+#include "catch.hpp"
+#include "gradient_check.hpp"
+#include "mobilediffusion/kernels/backward/norm.hpp"
+#include "mobilediffusion/kernels/norm.hpp"
+#include "mobilediffusion/kernels/reference/norm.hpp"
+
+using namespace mobilediffusion;
+using namespace kernel_tests;
+
+namespace {
+
+struct GroupCase {
+  std::size_t batch, pixels, channels, groups;
+};
+
+Floats gains(std::size_t channels, std::uint64_t stream) {
+  Floats out = normals(channels, stream);
+  for (float& v : out) v = 1.0f + 0.3f * v;
+  return out;
+}
+
+struct GroupGradients {
+  Floats dx, dgamma, dbeta;
+};
+
+GroupGradients group_gradients(const Executor& ex, const GroupCase& s, Activation activation, const Floats& x, const Floats& dy,
+                               const Floats& gamma, const Floats& beta, float start, bool accumulate) {
+  Floats y(x.size()), statistics(s.batch * s.groups * 2), partial(s.batch * 2 * s.channels);
+  kernels::group_norm(ex, x.data(), y.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5f, gamma.data(), beta.data(), activation,
+                      statistics.data());
+  GroupGradients g{Floats(x.size(), start), Floats(s.channels, start), Floats(s.channels, start)};
+  kernels::group_norm_backward(ex, x.data(), dy.data(), g.dx.data(), accumulate, s.batch, s.pixels, s.channels, s.groups,
+                               gamma.data(), beta.data(), activation, statistics.data(), g.dgamma.data(), g.dbeta.data(),
+                               partial.data());
+  return g;
+}
+
+}  // namespace
+
+TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
+  const Executor one(1), two(2), three(3);
+  for (const GroupCase s : {GroupCase{2, 16, 32, 8}, GroupCase{3, 49, 36, 9}, GroupCase{1, 1031, 96, 32}, GroupCase{5, 300, 40, 1},
+                            GroupCase{1, 3, 7, 7}, GroupCase{3, 600, 130, 26}, GroupCase{7, 1000, 48, 12}})
+    for (const Activation activation : {Activation::none, Activation::silu}) {
+      CAPTURE(s.batch, s.pixels, s.channels, s.groups, activation == Activation::silu);
+      const std::size_t n = s.batch * s.pixels * s.channels;
+      const Floats x = normals(n, 1), gamma = gains(s.channels, 2), beta = normals(s.channels, 3);
+      Floats expected(n), statistics(s.batch * s.groups * 2);
+      kernels::reference::group_norm(x.data(), expected.data(), s.batch, s.pixels, s.channels, s.groups,
+                                     static_cast<double>(1e-5f), gamma.data(), beta.data(), activation, statistics.data());
+      Floats first;
+      for (const Executor* ex : {&one, &two, &three}) {
+        Floats y(n), found(statistics.size());
+        kernels::group_norm(*ex, x.data(), y.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5f, gamma.data(), beta.data(),
+                            activation, found.data());
+        if (first.empty()) first = y;
+        CHECK(same_bytes(y, first));
+        CHECK(relative_error(y, expected) < 2e-6);
+        CHECK(relative_error(found, statistics) < 2e-6);
+        Floats in_place = x;
+        kernels::group_norm(*ex, in_place.data(), in_place.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5f, gamma.data(),
+                            beta.data(), activation, found.data());
+        CHECK(same_bytes(in_place, first));
+      }
+    }
+}
+
+TEST_CASE("group_norm keeps its digits under a large offset and an outlier") {
+  const Executor ex(2);
+  const std::size_t pixels = 4096, channels = 20, groups = 5;
+  Floats x = normals(pixels * channels, 4);
+  for (float& v : x) v = 1000.0f + v;
+  x[0] = 1e4f;  // the pixel the sums are shifted by
+  const Floats gamma(channels, 1.0f), beta(channels, 0.0f);
+  Floats y(x.size()), expected(x.size()), found(groups * 2), statistics(groups * 2);
+  kernels::group_norm(ex, x.data(), y.data(), 1, pixels, channels, groups, 1e-6f, gamma.data(), beta.data(), Activation::none,
+                      found.data());
+  kernels::reference::group_norm(x.data(), expected.data(), 1, pixels, channels, groups, static_cast<double>(1e-6f), gamma.data(),
+                                 beta.data(), Activation::none, statistics.data());
+  for (std::size_t g = 0; g < groups; ++g) {
+    CHECK(found[2 * g] == Approx(statistics[2 * g]).epsilon(1e-6));
+    CHECK(found[2 * g + 1] == Approx(statistics[2 * g + 1]).epsilon(1e-4));
+  }
+}
+
+TEST_CASE("group_norm refuses what it cannot divide") {
+  const Executor ex(1);
+  Floats x(30), s(30);
+  CHECK_THROWS_AS(kernels::group_norm(ex, x.data(), x.data(), 1, 1, 30, 4, 1e-5f, s.data(), s.data(), Activation::none, s.data()),
+                  Error);
+  CHECK_THROWS_AS(kernels::group_norm(ex, x.data(), x.data(), 1, 1, 30, 3, 1e-5f, s.data(), s.data(), Activation::relu, s.data()),
+                  Error);
+}
+
+TEST_CASE("group_norm_backward equals central differences") {
+  const Executor ex(1);
+  for (const GroupCase s : {GroupCase{2, 5, 12, 4}, GroupCase{1, 9, 21, 3}, GroupCase{3, 4, 16, 16}})
+    for (const Activation activation : {Activation::none, Activation::silu}) {
+      const std::size_t n = s.batch * s.pixels * s.channels;
+      const Floats x = normals(n, 5), dy = normals(n, 6), gamma = gains(s.channels, 7), beta = normals(s.channels, 8);
+      Doubles xd = widened(x), gd = widened(gamma), bd = widened(beta), y(n), statistics(s.batch * s.groups * 2);
+      const auto loss = [&] {
+        kernels::reference::group_norm(xd.data(), y.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5, gd.data(), bd.data(),
+                                       activation, statistics.data());
+        return dot(y, dy);
+      };
+      const GroupGradients g = group_gradients(ex, s, activation, x, dy, gamma, beta, 0.0f, false);
+      CHECK(relative_error(g.dx, numerical_gradient(xd, loss)) < 1e-5);
+      CHECK(relative_error(g.dgamma, numerical_gradient(gd, loss)) < 1e-5);
+      CHECK(relative_error(g.dbeta, numerical_gradient(bd, loss)) < 1e-5);
+    }
+}
+
+TEST_CASE("group_norm_backward accumulates and does not depend on the threads") {
+  const Executor one(1), two(2), three(3);
+  for (const GroupCase s : {GroupCase{1, 1031, 96, 32}, GroupCase{3, 600, 130, 26}, GroupCase{4, 64, 40, 8}})
+    for (const Activation activation : {Activation::none, Activation::silu}) {
+      const std::size_t n = s.batch * s.pixels * s.channels;
+      const Floats x = normals(n, 9), dy = normals(n, 10), gamma = gains(s.channels, 11), beta = normals(s.channels, 12);
+      const GroupGradients a = group_gradients(one, s, activation, x, dy, gamma, beta, 0.0f, false);
+      const GroupGradients added = group_gradients(one, s, activation, x, dy, gamma, beta, 2.0f, true);
+      for (const Executor* ex : {&two, &three}) {
+        const GroupGradients b = group_gradients(*ex, s, activation, x, dy, gamma, beta, 0.0f, false);
+        const GroupGradients c = group_gradients(*ex, s, activation, x, dy, gamma, beta, 2.0f, true);
+        CHECK(same_bytes(a.dx, b.dx));
+        CHECK(same_bytes(a.dgamma, b.dgamma));
+        CHECK(same_bytes(a.dbeta, b.dbeta));
+        CHECK(same_bytes(added.dx, c.dx));
+        CHECK(same_bytes(added.dgamma, c.dgamma));
+      }
+      Floats expected = a.dx, gamma_expected = a.dgamma;
+      for (float& v : expected) v += 2.0f;
+      for (float& v : gamma_expected) v += 2.0f;
+      CHECK(relative_error(added.dx, expected) < 1e-6);
+      CHECK(relative_error(added.dgamma, gamma_expected) < 1e-6);
+    }
+}
+
+TEST_CASE("layer_norm equals the oracle and does not depend on the threads") {
+  const Executor one(1), two(2);
+  for (const std::size_t channels : {1u, 7u, 16u, 40u, 67u, 320u})
+    for (const float offset : {0.0f, 1000.0f}) {
+      const std::size_t rows = 131, n = rows * channels;
+      Floats x = normals(n, 13);
+      for (float& v : x) v += offset;
+      const Floats gamma = gains(channels, 14), beta = normals(channels, 15);
+      Floats expected(n), a(n), b(n), statistics(rows * 2), found(rows * 2);
+      kernels::reference::layer_norm(x.data(), expected.data(), rows, channels, static_cast<double>(1e-5f), gamma.data(),
+                                     beta.data(), statistics.data());
+      kernels::layer_norm(one, x.data(), a.data(), rows, channels, 1e-5f, gamma.data(), beta.data(), found.data());
+      kernels::layer_norm(two, x.data(), b.data(), rows, channels, 1e-5f, gamma.data(), beta.data(), found.data());
+      CHECK(same_bytes(a, b));
+      CHECK(relative_error(a, expected) < (offset == 0.0f ? 2e-6 : 2e-4));  // the rounding of the mean itself
+      if (channels > 1) CHECK(relative_error(found, statistics) < 2e-6);
+    }
+}
+
+TEST_CASE("layer_norm_backward equals central differences, accumulates, and does not depend on the threads") {
+  const Executor one(1), two(2);
+  for (const std::size_t channels : {3u, 19u, 33u}) {
+    const std::size_t rows = 21, n = rows * channels;
+    const Floats x = normals(n, 16), dy = normals(n, 17), gamma = gains(channels, 18), beta = normals(channels, 19);
+    Doubles xd = widened(x), gd = widened(gamma), bd = widened(beta), y(n), wide(rows * 2);
+    const auto loss = [&] {
+      kernels::reference::layer_norm(xd.data(), y.data(), rows, channels, 1e-5, gd.data(), bd.data(), wide.data());
+      return dot(y, dy);
+    };
+    Floats out(n), statistics(rows * 2), partial(kernels::layer_norm_partial_floats(rows, channels));
+    kernels::layer_norm(one, x.data(), out.data(), rows, channels, 1e-5f, gamma.data(), beta.data(), statistics.data());
+    Floats dx(n), dgamma(channels), dbeta(channels);
+    kernels::layer_norm_backward(one, x.data(), dy.data(), dx.data(), false, rows, channels, gamma.data(), statistics.data(),
+                                 dgamma.data(), dbeta.data(), partial.data());
+    CHECK(relative_error(dx, numerical_gradient(xd, loss, 1e-6)) < 3e-5);
+    CHECK(relative_error(dgamma, numerical_gradient(gd, loss)) < 1e-5);
+    CHECK(relative_error(dbeta, numerical_gradient(bd, loss)) < 1e-5);
+    Floats added(n, 2.0f), dgamma2(channels, 2.0f), dbeta2(channels);
+    kernels::layer_norm_backward(one, x.data(), dy.data(), added.data(), true, rows, channels, gamma.data(), statistics.data(),
+                                 dgamma2.data(), dbeta2.data(), partial.data());
+    for (float& v : added) v -= 2.0f;
+    for (float& v : dgamma2) v -= 2.0f;
+    CHECK(relative_error(added, dx) < 2e-6);
+    CHECK(relative_error(dgamma2, dgamma) < 2e-6);
+  }
+  const std::size_t rows = 2000, channels = 67, n = rows * channels;
+  const Floats x = normals(n, 20), dy = normals(n, 21), gamma = gains(channels, 22), beta(channels);
+  Floats y(n), statistics(rows * 2), partial(kernels::layer_norm_partial_floats(rows, channels));
+  kernels::layer_norm(one, x.data(), y.data(), rows, channels, 1e-5f, gamma.data(), beta.data(), statistics.data());
+  Floats dx[2], dgamma[2], dbeta[2];
+  for (int k = 0; k < 2; ++k) {
+    dx[k].resize(n);
+    dgamma[k].resize(channels);
+    dbeta[k].resize(channels);
+    kernels::layer_norm_backward(k == 0 ? one : two, x.data(), dy.data(), dx[k].data(), false, rows, channels, gamma.data(),
+                                 statistics.data(), dgamma[k].data(), dbeta[k].data(), partial.data());
+  }
+  CHECK(same_bytes(dx[0], dx[1]));
+  CHECK(same_bytes(dgamma[0], dgamma[1]));
+  CHECK(same_bytes(dbeta[0], dbeta[1]));
+}
