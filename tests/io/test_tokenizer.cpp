@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tokenizer: trained, loaded, used; what it refuses; and that it never writes to the terminal.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "mobilediffusion/core/random.hpp"
+#include "mobilediffusion/io/image.hpp"  // a second unit with stb inside: the test program must still link
+#include "mobilediffusion/io/safetensors.hpp"
+#include "mobilediffusion/train/tokenizer.hpp"
+#include "temporary_folder.hpp"
+
+using namespace mobilediffusion;
+
+namespace {
+
+std::vector<std::string> captions() {
+  std::vector<std::string> all;
+  for (const char* color : {"red", "green", "blue", "dark skin", "yellow"})
+    for (const char* shape : {"circle", "square", "triangle", "mountain", "caf\xC3\xA9"})
+      for (const char* place : {"on the left", "on the right", "below a tree", "at night"})
+        all.push_back(std::string("a ") + color + " " + shape + " " + place);
+  return all;
+}
+
+// What a call writes to stdout and stderr, by descriptor, whoever writes it.
+template <class F>
+std::string output_of(F&& f) {
+  const TemporaryFolder folder;
+  const int file = ::open((folder / "out").c_str(), O_RDWR | O_CREAT, 0600);
+  REQUIRE(file >= 0);
+  ::fflush(nullptr);
+  const int out = ::dup(1), err = ::dup(2);
+  ::dup2(file, 1);
+  ::dup2(file, 2);
+  f();
+  ::fflush(nullptr);
+  ::dup2(out, 1);
+  ::dup2(err, 2);
+  ::close(out);
+  ::close(err);
+  ::close(file);
+  return read_file(folder / "out");
+}
+
+}  // namespace
+
+TEST_CASE("a tokenizer is learnt, travels as metadata, and frames prompts", "[io][tokenizer]") {
+  const auto learnt = captions();
+  const std::string model = train_tokenizer(learnt, 128);
+  CHECK(train_tokenizer(learnt, 128) == model);
+  const Tokenizer tokenizer(base64_decode(base64_encode(model)));
+  CHECK(tokenizer.vocabulary() == 128);
+
+  const auto ids = tokenizer.encode("a red circle on the left", 16);
+  REQUIRE(ids.size() == 16);
+  CHECK(ids[0] == Tokenizer::begin);
+  const auto end = std::find(ids.begin(), ids.end(), Tokenizer::end);
+  REQUIRE(end != ids.end());
+  CHECK(end - ids.begin() == 7);  // six words of the captions, each whole
+  CHECK(std::all_of(end + 1, ids.end(), [](std::int32_t id) { return id == Tokenizer::pad; }));
+  CHECK(std::all_of(ids.begin() + 1, end, [](std::int32_t id) { return id > 3 && id < 128; }));
+  CHECK(tokenizer.encode("  A  RED Circle\ton the LEFT \n", 16) == ids);
+  CHECK(tokenizer.encode("\xEF\xBC\xA1 red circle on the left", 16) == ids);  // a full-width A is an A
+  CHECK(tokenizer.encode("a red circle on the right", 16) != ids);
+  CHECK(tokenizer.encode_unconditional(5) == std::vector<std::int32_t>{2, 3, 0, 0, 0});
+  const auto unknown = tokenizer.encode("a \xE2\x98\x83", 8);
+  CHECK(std::count(unknown.begin(), unknown.end(), Tokenizer::unknown) == 1);
+  const auto special = tokenizer.encode("a <s> </s> <pad>", 32);  // text is never a control symbol
+  CHECK(std::count(special.begin(), special.end(), Tokenizer::begin) == 1);
+  CHECK(std::count(special.begin(), special.end(), Tokenizer::end) == 1);
+}
+
+TEST_CASE("prompts that are refused", "[io][tokenizer]") {
+  const Tokenizer tokenizer(train_tokenizer(captions(), 128));
+  const auto refusal = [&](std::string_view prompt, std::size_t length = 16) {
+    return error_of([&] { tokenizer.encode(prompt, length); });
+  };
+  expect(refusal(""), "prompt: empty");
+  expect(refusal(" \t\n"), "prompt: empty");
+  expect(refusal("\xE2\x80\x8B"), "prompt: empty");  // a zero-width space
+  expect(refusal("a \xC0\xAF"), "prompt: not UTF-8 at byte 2");
+  expect(refusal("a\xED\xA0\x80"), "prompt: not UTF-8 at byte 1");
+  expect(refusal("abc\xE2\x82"), "prompt: not UTF-8 at byte 3");
+  expect(refusal("a red circle on the left", 7), "prompt: 8 tokens with begin and end, the model takes at most 7");
+  CHECK(refusal("a red circle on the left", 8).empty());
+  CHECK(tokenizer.encode("a red circle on the left", 8).back() == Tokenizer::end);
+  expect(refusal(std::string(100'000, 'a')), "prompt: 100000 bytes, at most 65536");
+  expect(refusal("a", 1), "at most 1");
+  expect(error_of([&] { tokenizer.encode_unconditional(1); }), "2 tokens");
+}
+
+TEST_CASE("vocabularies that the captions do not yield", "[io][tokenizer]") {
+  const auto learnt = captions();
+  expect(error_of([&] { train_tokenizer(learnt, 5000); }),
+         "a vocabulary of 5000 pieces cannot be learnt from 100 captions: Vocabulary size too high");
+  expect(error_of([&] { train_tokenizer(learnt, 10); }), "Vocabulary size is smaller than");
+  expect(error_of([&] { train_tokenizer({}, 100); }), "no captions");
+  expect(error_of([&] { train_tokenizer(learnt, 0); }), "expected a vocabulary of 8");
+  expect(error_of([&] { train_tokenizer(std::vector<std::string>{"a", " "}, 100); }), "caption 1: empty");
+  expect(error_of([&] { train_tokenizer(std::vector<std::string>{"a\xFF"}, 100); }), "caption 0: not UTF-8 at byte 1");
+  expect(error_of([&] { train_tokenizer(std::vector<std::string>{"\xE2\x80\x8B"}, 100); }), "tokenizer: a vocabulary of 100");
+}
+
+TEST_CASE("bytes that are no such model", "[io][tokenizer]") {
+  expect(error_of([] { Tokenizer(""); }), "tokenizer model: empty");
+  expect(error_of([] { Tokenizer("garbage"); }), "tokenizer model: not a sentencepiece model");
+  const std::string model = train_tokenizer(captions(), 64);
+  expect(error_of([&] { Tokenizer(std::string_view(model).substr(0, model.size() / 2)); }), "tokenizer model: ");
+  const auto other = [](const char* pad, const char* unk) {
+    const auto learnt = captions();
+    detail::CaptionIterator iterator(learnt);
+    std::string out;
+    detail::silence_sentencepiece();
+    const auto status = sentencepiece::SentencePieceTrainer::Train({{"model_type", "bpe"},
+                                                                    {"vocab_size", "64"},
+                                                                    {"pad_id", pad},
+                                                                    {"unk_id", unk},
+                                                                    {"bos_id", "2"},
+                                                                    {"eos_id", "3"},
+                                                                    {"minloglevel", "3"}},
+                                                                   &iterator, &out);
+    REQUIRE(status.ok());
+    return out;
+  };
+  expect(error_of([&] { Tokenizer{other("1", "0")}; }), "tokenizer model: expected pad id 0, found 1");
+}
+
+TEST_CASE("nothing is ever written to the terminal", "[io][tokenizer]") {
+  const std::string output = output_of([] {
+    const auto learnt = captions();
+    const std::string model = train_tokenizer(learnt, 100);
+    const Tokenizer tokenizer(model);
+    error_of([&] { tokenizer.encode("\xFF", 8); });
+    error_of([&] { tokenizer.encode("a \xE2\x98\x83 \xF0\x9F\x8E\xA8", 3); });
+    error_of([&] { train_tokenizer(learnt, 5000); });
+    error_of([&] { train_tokenizer(learnt, 10); });
+    error_of([&] { Tokenizer("garbage"); });
+    error_of([&] { Tokenizer(std::string_view(model).substr(0, 1000)); });
+  });
+  CHECK(output.empty());
+}
+
+TEST_CASE("two units share the image functions", "[io][image]") {
+  const TemporaryFolder folder;
+  write_png(folder / "a.png", Image(2, 2, 9));
+  CHECK(read_image(folder / "a.png") == Image(2, 2, 9));
+}
