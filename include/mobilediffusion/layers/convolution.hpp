@@ -80,7 +80,8 @@ struct Convolution {
       saved = {x, h};
     } else {
       if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
-      kernels::conv2d(c.executor, x, w.weight.data, S.out, c.packed, y, geometry(c.batch), epilogue);
+      const auto filters = c.packed ? kernels::Operand::packed(w.weight.data, S.out, 9 * S.in) : kernels::Operand::dense(w.weight.data, S.out, 9 * S.in);
+      kernels::conv2d(c.executor, x, filters, y, geometry(c.batch), epilogue);
       saved = {x, nullptr};
     }
   }
