@@ -73,6 +73,19 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
               dx, g.channels, epilogue);
     return;
   }
+  if (g.stride == 2) {  // pixels that meet the same taps together: no product with a zero between strides
+    for (const std::size_t y : {0u, 1u})
+      for (const std::size_t x : {0u, 1u}) {
+        const Operand a = Operand::adjoint_patches(dy, g, outputs, y, x);
+        detail::Output out{dx + (y * g.in_w + x) * g.channels, 2 * g.channels};
+        out.grid_h = (g.in_h + 1 - y) / 2;
+        out.grid_w = (g.in_w + 1 - x) / 2;
+        out.y_step = 2 * g.in_w * g.channels;
+        out.image_step = g.in_h * g.in_w * g.channels;
+        detail::run(ex, {a.rows(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs, y, x), true, false, out, epilogue});
+      }
+    return;
+  }
   const Operand a = Operand::adjoint_patches(dy, g, outputs);
   if (g.upsample) {
     if (scratch == nullptr) throw Error("conv2d_backward_input: expected scratch for an upsampling convolution, found none");
@@ -80,8 +93,7 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
     matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::dense(scratch, a.columns(), g.channels), dx, g.channels, epilogue);
     return;
   }
-  matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::transposed_filters(w, outputs, g.taps(), g.channels), dx, g.channels,
-            epilogue);
+  matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs), dx, g.channels, epilogue);
 }
 
 // dw [outputs][kernel][kernel][channels] += the gradient with respect to w.

@@ -23,21 +23,31 @@ namespace mobilediffusion::kernels {
 
 namespace detail {
 
-// Words of K in a block: a panel of A and a panel of B share the first-level cache.
+// Words of K in a block: a panel of A stays in the first-level cache while the panels of B pass by.
 inline constexpr std::size_t block_depth = 256;
-// Rows of A in a block: its panels share the second-level cache with the panels of B that stream through.
-inline constexpr std::size_t block_rows = 280 / tile_rows * tile_rows;
-// Words of B in a block.
-inline constexpr std::size_t block_words = 256 * 1024;
+// Words of B in a block, which stays in the second-level cache.
+inline constexpr std::size_t block_words = 192 * 1024;
+inline constexpr std::size_t block_columns = block_words / block_depth / panel * panel;
 static_assert(block_depth % simd::width == 0);
-static_assert(block_words + block_rows * block_depth + 2 * block_words / block_depth + 1024 <= Executor::scratch_floats);
+static_assert(block_words + tile_rows * block_depth + 2 * block_columns + 2 * block_depth <= Executor::scratch_floats);
+
+// C, whose row i is an image's pixel (y, x) where a grid is given: pixels of every second row and column, for example.
+struct Output {
+  float* c = nullptr;
+  std::size_t ld = 0;  // from row to row, or from x to x
+  std::size_t grid_h = 0, grid_w = 0, y_step = 0, image_step = 0;
+
+  std::size_t offset(std::size_t i) const {
+    if (grid_w == 0) return i * ld;
+    return i / grid_w / grid_h * image_step + i / grid_w % grid_h * y_step + i % grid_w * ld;
+  }
+};
 
 struct Product {
   std::size_t m, n, k;
   Operand a, b;
   bool a_along, b_along;  // whether the runs of A and B go along k
-  float* c;
-  std::size_t ldc;
+  Output c;
   Epilogue epilogue;
 };
 
@@ -51,21 +61,19 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
   constexpr std::size_t pair = pairing<F>, step = width * pair;
   const std::size_t words = (p.k + pair - 1) / pair, blocks = (words + block_depth - 1) / block_depth;
   const std::size_t block_k = blocks == 0 ? step : ((words + blocks - 1) / blocks + width - 1) / width * step;
-  const bool packed = p.b.is_packed();
-  const std::size_t block_n = packed ? area.columns : block_words / block_depth;
+  const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
-  float* const a_panels = scratch + block_words;
-  float* const buffer = a_panels + block_rows * block_depth;
+  float* const a_panel = scratch + block_words;
+  float* const buffer = a_panel + tile_rows * block_depth;
   const std::size_t area_end = area.column + area.columns, row_end = area.row + area.rows;
 
-  for (std::size_t n0 = area.column; n0 < area_end; n0 += block_n) {
-    const std::size_t columns = std::min(block_n, area_end - n0);
+  for (std::size_t n0 = area.column; n0 < area_end; n0 += block_columns) {
+    const std::size_t columns = std::min(block_columns, area_end - n0);
     for (std::size_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
       const std::size_t k1 = std::min(p.k, k0 + block_k), depth = (k1 - k0 + pair - 1) / pair;
-      const std::size_t chunks = (depth + width - 1) / width;
       const float* b = b_panels;
       std::size_t b_stride = depth * tile_columns;
-      if (packed) {
+      if (p.b.is_packed()) {
         b_stride = p.k * tile_columns;
         b = p.b.data() + n0 / tile_columns * b_stride + k0 * tile_columns;
       } else if (p.b_along) {
@@ -73,31 +81,26 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
       } else {
         pack_b_across<F>(p.b, n0, columns, k0, k1, b_panels, buffer);
       }
-      for (std::size_t m0 = area.row; m0 < row_end; m0 += block_rows) {
-        const std::size_t rows = std::min(block_rows, row_end - m0);
-        if (p.a_along) pack_a_along<F>(p.a, m0, rows, k0, k1, a_panels, buffer);
-        else pack_a_across<F>(p.a, m0, rows, k0, k1, a_panels);
-        const bool first = k0 == 0;
+      const bool first = k0 == 0;
+      for (std::size_t i = area.row; i < row_end; i += tile_rows) {
+        const std::size_t rows = std::min(tile_rows, row_end - i);
+        if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
+        else pack_a_across<F>(p.a, i, rows, k0, k1, a_panel);
+        std::size_t c_offset[tile_rows], bias_offset[tile_rows];
+        for (std::size_t r = 0; r < rows; ++r) c_offset[r] = p.c.offset(i + r);
+        if (first && e.bias != nullptr)
+          for (std::size_t r = 0; r < rows; ++r) bias_offset[r] = e.rows_per_bias == SIZE_MAX ? 0 : (i + r) / e.rows_per_bias * p.n;
+        Target t{};
+        t.c_offset = c_offset;
+        t.bias_offset = bias_offset;
+        t.residual_ld = e.residual_ld;
+        t.add = !first || e.accumulate;
         for (std::size_t j = 0; j < columns; j += tile_columns) {
-          Target t{};
-          t.ldc = p.ldc;
+          t.c = p.c.c + n0 + j;
           t.columns = std::min(tile_columns, columns - j);
-          t.add = !first || p.epilogue.accumulate;
-          t.bias_ld = p.n;
-          t.rows_per_bias = p.epilogue.rows_per_bias;
-          t.residual_ld = p.epilogue.residual_ld;
-          const auto& kernels = tiles<F>[(t.columns + width - 1) / width - 1];
-          for (std::size_t i = 0; i < rows; i += tile_rows) {
-            const std::size_t height = std::min(tile_rows, rows - i), row = m0 + i;
-            t.c = p.c + row * p.ldc + n0 + j;
-            if (first && p.epilogue.bias != nullptr) {
-              const std::size_t vector = row / p.epilogue.rows_per_bias;
-              t.bias = p.epilogue.bias + vector * p.n + n0 + j;
-              t.rows_left = p.epilogue.rows_per_bias - (row - vector * p.epilogue.rows_per_bias);
-            }
-            if (first && p.epilogue.residual != nullptr) t.residual = p.epilogue.residual + row * p.epilogue.residual_ld + n0 + j;
-            kernels[height - 1](depth, a_panels + i * chunks * width, b + j / tile_columns * b_stride, t);
-          }
+          if (first && e.bias != nullptr) t.bias = e.bias + n0 + j;
+          if (first && e.residual != nullptr) t.residual = e.residual + i * e.residual_ld + n0 + j;
+          tiles<F>[(t.columns + width - 1) / width - 1][rows - 1](depth, a_panel, b + j / tile_columns * b_stride, t);
         }
       }
     }
@@ -155,7 +158,7 @@ inline void matmul_nt(const Executor& ex, std::size_t m, std::size_t n, std::siz
                       std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nt: A", a, m, k);
   detail::expect(b.is_dense() || b.is_packed(), "matmul_nt: B", b, n, k);
-  detail::run(ex, {m, n, k, a, b, true, true, c, ldc, epilogue});
+  detail::run(ex, {m, n, k, a, b, true, true, {c, ldc}, epilogue});
 }
 
 // C[M, N] = A[M, K] B[K, N]: the gradient with respect to a linear layer's input, dy W.
@@ -163,7 +166,7 @@ inline void matmul_nn(const Executor& ex, std::size_t m, std::size_t n, std::siz
                       std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nn: A", a, m, k);
   detail::expect(!b.is_packed(), "matmul_nn: B", b, k, n);
-  detail::run(ex, {m, n, k, a, b, true, false, c, ldc, epilogue});
+  detail::run(ex, {m, n, k, a, b, true, false, {c, ldc}, epilogue});
 }
 
 // C[M, N] = A[K, M]^T B[K, N]: the gradient with respect to weights, dy^T x. A is dense.
@@ -171,7 +174,7 @@ inline void matmul_tn(const Executor& ex, std::size_t m, std::size_t n, std::siz
                       std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(a.is_dense(), "matmul_tn: A", a, k, m);
   detail::expect(!b.is_packed(), "matmul_tn: B", b, k, n);
-  detail::run(ex, {m, n, k, a, b, false, false, c, ldc, epilogue});
+  detail::run(ex, {m, n, k, a, b, false, false, {c, ldc}, epilogue});
 }
 
 // Floats of packed weights: what core/param.hpp reserves for a Matrix, whatever the instruction set's tile.

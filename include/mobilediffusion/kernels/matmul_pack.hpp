@@ -37,7 +37,7 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
   const std::size_t run = m.run_length();
   for (std::size_t s = begin / run, c = begin; c < end; ++s) {
     const std::size_t stop = std::min(end, (s + 1) * run);
-    const float* p = m.run(r, s / m.taps(), s % m.taps());
+    const float* p = m.run(r, s / m.taps_x(), s % m.taps_x());
     if (p != nullptr) std::memcpy(out, p + (c - s * run), (stop - c) * sizeof(float));
     else std::memset(out, 0, (stop - c) * sizeof(float));
     out += stop - c;
@@ -45,19 +45,19 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
   }
 }
 
-// A block of rows [row, row + rows), k in [k0, k1), into panels [rows / tile_rows][depth / width][tile_rows][width]; the runs
-// of A go along k. `depth` words, k0 a multiple of a vector of words. buffer: k1 - k0 floats.
+// Rows [row, row + rows), at most a tile's, k in [k0, k1), into a panel [depth / width][tile_rows][width]; the runs of A go
+// along k. k0: a multiple of a vector of words. buffer: k1 - k0 floats.
 template <Format F>
 void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out, float* buffer) {
   using simd::width;
   constexpr std::size_t step = width * pairing<F>;
   if (k0 == k1) return;
-  const std::size_t vectors = (k1 - k0 + step - 1) / step, run = m.run_length(), taps = m.taps();
-  const bool whole = taps == 1 || run % step == 0;
+  const std::size_t run = m.run_length(), taps = m.taps_x();
+  const bool whole = m.runs() == 1 || run % step == 0;
   const std::size_t first = k0 / run;
   Operand::Row r = m.row(row);
   for (std::size_t i = 0; i < rows; ++i, m.advance(r)) {
-    float* o = out + i / tile_rows * vectors * tile_rows * width + i % tile_rows * width;
+    float* o = out + i * width;
     if (!whole) {
       gather(m, r, k0, k1, buffer);
       for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width) simd::store(o, words_along<F>(buffer + k, k1 - k0 - k));
@@ -88,24 +88,21 @@ void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::siz
   using simd::width;
   constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
   const std::size_t ld = m.ld();
-  for (std::size_t i = 0; i < rows; i += tile_rows) {
-    const std::size_t panel_rows = std::min(tile_rows, rows - i);
-    for (std::size_t k = k0; k < k1; k += step, out += tile_rows * width)
-      for (std::size_t j = 0; j < panel_rows; j += width) {
-        const std::size_t n = std::min(width, panel_rows - j);
-        const float* p = m.data() + row + i + j + k * ld;
-        simd::Batch t[width];
+  for (std::size_t k = k0; k < k1; k += step, out += tile_rows * width)
+    for (std::size_t j = 0; j < rows; j += width) {
+      const std::size_t n = std::min(width, rows - j);
+      const float* p = m.data() + row + j + k * ld;
+      simd::Batch t[width];
 #pragma GCC unroll 16
-        for (std::size_t w = 0; w < width; ++w) {
-          const std::size_t at = k + w * pair;
-          t[w] = words_across<F>(at < k1 ? p + w * pair * ld : nullptr, at + 1 < k1 ? p + (w * pair + 1) * ld : nullptr, n);
-        }
-        simd::transpose(t);
-#pragma GCC unroll 16
-        for (std::size_t w = 0; w < width; ++w)
-          if (w < n) simd::store(out + (j + w) * width, t[w]);
+      for (std::size_t w = 0; w < width; ++w) {
+        const std::size_t at = k + w * pair;
+        t[w] = words_across<F>(at < k1 ? p + w * pair * ld : nullptr, at + 1 < k1 ? p + (w * pair + 1) * ld : nullptr, n);
       }
-  }
+      simd::transpose(t);
+#pragma GCC unroll 16
+      for (std::size_t w = 0; w < width; ++w)
+        if (w < n) simd::store(out + (j + w) * width, t[w]);
+    }
 }
 
 // Columns [column, column + columns) of B, k in [k0, k1), into panels [columns / tile_columns][depth][tile_columns]; the runs of
@@ -115,9 +112,9 @@ void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, st
   using simd::width;
   constexpr std::size_t pair = pairing<F>;
   if (k0 == k1) return;
-  const std::size_t run = m.run_length(), taps = m.taps(), depth = (k1 - k0 + pair - 1) / pair, panel_size = depth * tile_columns;
+  const std::size_t run = m.run_length(), taps = m.taps_x(), depth = (k1 - k0 + pair - 1) / pair, panel_size = depth * tile_columns;
   Operand::Row r = m.row(k0);
-  if (taps > 1 && run % width != 0) {
+  if (m.runs() > 1 && run % width != 0) {
     for (std::size_t k = k0; k < k1; k += pair, out += tile_columns) {
       gather(m, r, column, column + columns, buffer);
       m.advance(r);

@@ -39,17 +39,31 @@ inline constexpr std::size_t tile_rows = 6;
 inline constexpr std::size_t tile_vectors = 2;
 inline constexpr std::size_t tile_columns = tile_vectors * simd::width;
 
-// Where a tile goes.
+// Where a tile goes, row by row: offsets are those of the tile's rows.
 struct Target {
   float* c;
-  std::size_t ldc;
+  const std::size_t* c_offset;
   std::size_t columns;  // at most the tile's
   bool add;             // to what is in c: a later block of K, or accumulation
-  const float* bias;    // of the first row, or nullptr
-  std::size_t bias_ld, rows_left, rows_per_bias;
+  const float* bias;    // or nullptr
+  const std::size_t* bias_offset;
   const float* residual;  // or nullptr
   std::size_t residual_ld;
 };
+
+// A tile cut off at the right edge of C.
+inline void finish_partial(std::size_t rows, const float* sums, std::size_t ld, const Target& t) {
+  for (std::size_t r = 0; r < rows; ++r) {
+    float* c = t.c + t.c_offset[r];
+    for (std::size_t j = 0; j < t.columns; ++j) {
+      float x = sums[r * ld + j];
+      if (t.add) x += c[j];
+      if (t.bias != nullptr) x += t.bias[t.bias_offset[r] + j];
+      if (t.residual != nullptr) x += t.residual[r * t.residual_ld + j];
+      c[j] = x;
+    }
+  }
+}
 
 // c[Rows][Vectors * width] (+)= a b over `depth` words of k.
 // a: [depth / width][tile_rows][width]: elements of A are only ever broadcast, so runs along k stay runs.
@@ -58,6 +72,11 @@ template <Format F, std::size_t Rows, std::size_t Vectors>
 void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   using simd::Batch;
   constexpr std::size_t width = simd::width;
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
+    __builtin_prefetch(t.c + t.c_offset[r], 1);
+    if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
+  }
   Batch acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r)
@@ -83,24 +102,18 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
     a += tile_rows * width;
   }
 
-  const float* bias = t.bias;
-  const float* residual = t.residual;
-  float* c = t.c;
-  std::size_t left = t.rows_left;
   if (t.columns == Vectors * width) {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
+      float* c = t.c + t.c_offset[r];
 #pragma GCC unroll 2
       for (std::size_t v = 0; v < Vectors; ++v) {
         Batch x = acc[r][v];
         if (t.add) x = x + simd::load(c + v * width);
-        if (bias != nullptr) x = x + simd::load(bias + v * width);
-        if (residual != nullptr) x = x + simd::load(residual + v * width);
+        if (t.bias != nullptr) x = x + simd::load(t.bias + t.bias_offset[r] + v * width);
+        if (t.residual != nullptr) x = x + simd::load(t.residual + r * t.residual_ld + v * width);
         simd::store(c + v * width, x);
       }
-      c += t.ldc;
-      if (bias != nullptr && --left == 0) { bias += t.bias_ld; left = t.rows_per_bias; }
-      if (residual != nullptr) residual += t.residual_ld;
     }
     return;
   }
@@ -109,20 +122,7 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
     for (std::size_t v = 0; v < Vectors; ++v) simd::store(rows[r] + v * width, acc[r][v]);
-#pragma GCC unroll 1
-  for (std::size_t r = 0; r < Rows; ++r) {
-#pragma GCC unroll 1
-    for (std::size_t j = 0; j < t.columns; ++j) {
-      float x = rows[r][j];
-      if (t.add) x += c[j];
-      if (bias != nullptr) x += bias[j];
-      if (residual != nullptr) x += residual[j];
-      c[j] = x;
-    }
-    c += t.ldc;
-    if (bias != nullptr && --left == 0) { bias += t.bias_ld; left = t.rows_per_bias; }
-    if (residual != nullptr) residual += t.residual_ld;
-  }
+  finish_partial(Rows, rows[0], Vectors * width, t);
 }
 
 using TileFunction = void (*)(std::size_t, const float*, const float*, const Target&);
