@@ -23,11 +23,13 @@ struct Results {
   Floats y, dx, dw, db;
 };
 
-Results run(const Executor& ex, const Shape& s, const Floats& x, const Floats& w, const float* bias, const Floats& dy, float start) {
+Results run(const Executor& ex, const Shape& s, const Floats& x, const Floats& w, const float* bias, const Floats& dy,
+            float start) {
   Results r{Floats(s.out()), Floats(s.in(), 7.0f), Floats(9 * s.channels, start), Floats(s.channels, start)};
   Floats partial(s.batch * 10 * s.channels);
   kernels::depthwise_conv3x3(ex, x.data(), w.data(), bias, r.y.data(), s.batch, s.height, s.width, s.channels, s.stride);
-  kernels::depthwise_conv3x3_backward_input(ex, dy.data(), w.data(), r.dx.data(), s.batch, s.height, s.width, s.channels, s.stride);
+  kernels::depthwise_conv3x3_backward_input(ex, dy.data(), w.data(), r.dx.data(), s.batch, s.height, s.width, s.channels,
+                                            s.stride);
   kernels::depthwise_conv3x3_backward_filter(ex, x.data(), dy.data(), r.dw.data(), r.db.data(), s.batch, s.height, s.width,
                                              s.channels, s.stride, partial.data());
   return r;
@@ -37,14 +39,14 @@ Results run(const Executor& ex, const Shape& s, const Floats& x, const Floats& w
 
 TEST_CASE("depthwise_conv3x3 equals the oracle, its gradients central differences") {
   const Executor ex(1);
-  for (const Shape s : {Shape{1, 1, 1, 3, 1}, Shape{2, 4, 5, 17, 1}, Shape{1, 7, 3, 5, 1}, Shape{1, 1, 1, 3, 2}, Shape{2, 4, 6, 17, 2},
-                        Shape{1, 5, 9, 4, 2}, Shape{1, 2, 11, 16, 1}, Shape{1, 3, 12, 2, 2}}) {
+  for (const Shape s : {Shape{1, 1, 1, 3, 1}, Shape{2, 4, 5, 17, 1}, Shape{1, 7, 3, 5, 1}, Shape{1, 1, 1, 3, 2},
+                        Shape{2, 4, 6, 17, 2}, Shape{1, 5, 9, 4, 2}, Shape{1, 2, 11, 16, 1}, Shape{1, 3, 12, 2, 2}}) {
     CAPTURE(s.batch, s.height, s.width, s.channels, s.stride);
     const Floats x = normals(s.in(), 1), w = normals(9 * s.channels, 2), bias = normals(s.channels, 3), dy = normals(s.out(), 4);
     const Results r = run(ex, s, x, w, bias.data(), dy, 0.0f);
     Floats expected(s.out());
-    kernels::reference::depthwise_conv3x3(x.data(), w.data(), bias.data(), expected.data(), s.batch, s.height, s.width, s.channels,
-                                          s.stride);
+    kernels::reference::depthwise_conv3x3(x.data(), w.data(), bias.data(), expected.data(), s.batch, s.height, s.width,
+                                          s.channels, s.stride);
     CHECK(relative_error(r.y, expected) < 1e-6);
     Doubles xd = widened(x), wd = widened(w), bd = widened(bias), y(s.out());
     const auto loss = [&] {
@@ -64,8 +66,8 @@ TEST_CASE("depthwise_conv3x3 does not depend on the threads; bias and its gradie
     const Floats x = normals(s.in(), 5), w = normals(9 * s.channels, 6), dy = normals(s.out(), 7);
     const Results a = run(one, s, x, w, nullptr, dy, 3.0f);
     Floats expected(s.out());
-    kernels::reference::depthwise_conv3x3(x.data(), w.data(), static_cast<const float*>(nullptr), expected.data(), s.batch, s.height,
-                                          s.width, s.channels, s.stride);
+    kernels::reference::depthwise_conv3x3(x.data(), w.data(), static_cast<const float*>(nullptr), expected.data(), s.batch,
+                                          s.height, s.width, s.channels, s.stride);
     CHECK(relative_error(a.y, expected) < 1e-6);
     for (const Executor* ex : {&two, &three}) {
       const Results b = run(*ex, s, x, w, nullptr, dy, 3.0f);
@@ -75,8 +77,8 @@ TEST_CASE("depthwise_conv3x3 does not depend on the threads; bias and its gradie
       CHECK(same_bytes(a.db, b.db));
     }
     Floats dw(9 * s.channels), partial(s.batch * 10 * s.channels);
-    kernels::depthwise_conv3x3_backward_filter(one, x.data(), dy.data(), dw.data(), nullptr, s.batch, s.height, s.width, s.channels,
-                                               s.stride, partial.data());
+    kernels::depthwise_conv3x3_backward_filter(one, x.data(), dy.data(), dw.data(), nullptr, s.batch, s.height, s.width,
+                                               s.channels, s.stride, partial.data());
     for (float& v : dw) v += 3.0f;
     CHECK(relative_error(a.dw, dw) < 1e-6);  // added to, not assigned
   }

@@ -46,7 +46,7 @@ TEST_CASE("timestep_embedding has the cosine half first and equals known values"
   kernels::timestep_embedding(t.data(), t.size(), 320, y.data());
   kernels::reference::timestep_embedding(t.data(), t.size(), 320, expected.data());
   CHECK(relative_error(y, expected) < 1e-6);
-  CHECK(y[0] == 1.0f);             // t = 0: cosines one, sines zero
+  CHECK(y[0] == 1.0f);  // t = 0: cosines one, sines zero
   CHECK(y[160] == 0.0f);
   CHECK(y[320] == Approx(0.5403023f));  // cos 1, sin 1
   CHECK(y[320 + 160] == Approx(0.8414710f));

@@ -28,8 +28,8 @@ struct GroupGradients {
 GroupGradients group_gradients(const Executor& ex, const GroupCase& s, Activation activation, const Floats& x, const Floats& dy,
                                const Floats& gamma, const Floats& beta, float start, bool accumulate) {
   Floats y(x.size()), statistics(s.batch * s.groups * 2), partial(s.batch * 2 * s.channels);
-  kernels::group_norm(ex, x.data(), y.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5f, gamma.data(), beta.data(), activation,
-                      statistics.data());
+  kernels::group_norm(ex, x.data(), y.data(), s.batch, s.pixels, s.channels, s.groups, 1e-5f, gamma.data(), beta.data(),
+                      activation, statistics.data());
   GroupGradients g{Floats(x.size(), start), Floats(s.channels, start), Floats(s.channels, start)};
   kernels::group_norm_backward(ex, x.data(), dy.data(), g.dx.data(), accumulate, s.batch, s.pixels, s.channels, s.groups,
                                gamma.data(), beta.data(), activation, statistics.data(), g.dgamma.data(), g.dbeta.data(),
@@ -41,8 +41,9 @@ GroupGradients group_gradients(const Executor& ex, const GroupCase& s, Activatio
 
 TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
   const Executor one(1), two(2), three(3);
-  for (const GroupCase s : {GroupCase{2, 16, 32, 8}, GroupCase{3, 49, 36, 9}, GroupCase{1, 1031, 96, 32}, GroupCase{5, 300, 40, 1},
-                            GroupCase{1, 3, 7, 7}, GroupCase{3, 600, 130, 26}, GroupCase{7, 1000, 48, 12}})
+  for (const GroupCase s :
+       {GroupCase{2, 16, 32, 8}, GroupCase{3, 49, 36, 9}, GroupCase{1, 1031, 96, 32}, GroupCase{5, 300, 40, 1},
+        GroupCase{1, 3, 7, 7}, GroupCase{3, 600, 130, 26}, GroupCase{7, 1000, 48, 12}})
     for (const Activation activation : {Activation::none, Activation::silu}) {
       CAPTURE(s.batch, s.pixels, s.channels, s.groups, activation == Activation::silu);
       const std::size_t n = s.batch * s.pixels * s.channels;

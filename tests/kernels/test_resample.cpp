@@ -43,9 +43,9 @@ TEST_CASE("upsample_nearest2x equals the oracle and its backward is the adjoint"
     Doubles xd = widened(x), up(4 * n);
     if (channels == 1)
       CHECK(relative_error(dx, numerical_gradient(xd, [&] {
-              kernels::reference::upsample_nearest2x(xd.data(), up.data(), batch, height, width, channels);
-              return dot(up, dy);
-            })) < 1e-6);
+                             kernels::reference::upsample_nearest2x(xd.data(), up.data(), batch, height, width, channels);
+                             return dot(up, dy);
+                           })) < 1e-6);
     CHECK(dot(widened(y), dy) == Approx(dot(xd, dx)).epsilon(1e-5));
   }
 }

@@ -28,11 +28,21 @@ inline simd::Batch activation_value(simd::Batch x) {
 template <class F>
 inline void with_activation(Activation activation, F&& f) {
   switch (activation) {
-    case Activation::silu: f.template operator()<Activation::silu>(); break;
-    case Activation::gelu: f.template operator()<Activation::gelu>(); break;
-    case Activation::quick_gelu: f.template operator()<Activation::quick_gelu>(); break;
-    case Activation::relu: f.template operator()<Activation::relu>(); break;
-    case Activation::none: f.template operator()<Activation::none>(); break;
+    case Activation::silu:
+      f.template operator()<Activation::silu>();
+      break;
+    case Activation::gelu:
+      f.template operator()<Activation::gelu>();
+      break;
+    case Activation::quick_gelu:
+      f.template operator()<Activation::quick_gelu>();
+      break;
+    case Activation::relu:
+      f.template operator()<Activation::relu>();
+      break;
+    case Activation::none:
+      f.template operator()<Activation::none>();
+      break;
   }
 }
 

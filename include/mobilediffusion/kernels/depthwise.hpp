@@ -21,8 +21,7 @@ namespace detail {
 
 inline void check_depthwise(std::size_t channels, std::size_t stride) {
   if (stride != 1 && stride != 2) throw Error("depthwise_conv3x3: stride must be 1 or 2, found " + std::to_string(stride));
-  if (channels > Executor::scratch_floats)
-    throw Error("depthwise_conv3x3: too many channels, found " + std::to_string(channels));
+  if (channels > Executor::scratch_floats) throw Error("depthwise_conv3x3: too many channels, found " + std::to_string(channels));
 }
 
 // A row of zeros stands for every pixel of the padding, so that no loop knows about borders.
@@ -63,8 +62,7 @@ inline void depthwise_outputs(const Window<Stride, Count>& window, const float* 
     for (std::size_t i = 0; i < Count; ++i) sums[i] = start;
     for (std::size_t ky = 0; ky < 3; ++ky) {
       simd::Batch filter[3];
-      for (std::size_t kx = 0; kx < 3; ++kx)
-        filter[kx] = lanes.load(w + (Flip ? 8 - (3 * ky + kx) : 3 * ky + kx) * channels + c);
+      for (std::size_t kx = 0; kx < 3; ++kx) filter[kx] = lanes.load(w + (Flip ? 8 - (3 * ky + kx) : 3 * ky + kx) * channels + c);
       for (std::size_t k = 0; k < Window<Stride, Count>::columns; ++k) {
         const simd::Batch in = lanes.load(window.pixel[ky][k] + c);
         for (std::size_t i = 0; i < Count; ++i)

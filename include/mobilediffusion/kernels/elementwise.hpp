@@ -34,9 +34,8 @@ inline void scale(const Executor& ex, const float* x, float factor, float* y, st
 inline void scale_add(const Executor& ex, const float* a, float fa, const float* b, float fb, float* y, std::size_t n) {
   parallel_elements(ex, n, 16384, [=](std::size_t begin, std::size_t end, int) {
     const simd::Batch va = simd::splat(fa), vb = simd::splat(fb);
-    for_vectors(begin, end, [=](auto lanes, std::size_t i) {
-      lanes.store(y + i, simd::fma(va, lanes.load(a + i), vb * lanes.load(b + i)));
-    });
+    for_vectors(begin, end,
+                [=](auto lanes, std::size_t i) { lanes.store(y + i, simd::fma(va, lanes.load(a + i), vb * lanes.load(b + i))); });
   });
 }
 
@@ -47,7 +46,8 @@ inline void add_row_vector(const Executor& ex, const float* x, const float* v, f
     for (std::size_t row = begin; row < end; ++row) {
       const float *in = x + row * channels, *add = v + row / pixels * channels;
       float* out = y + row * channels;
-      for_vectors(0, channels, [=](auto lanes, std::size_t c) { lanes.store(out + c, lanes.load(in + c) + lanes.load(add + c)); });
+      for_vectors(0, channels,
+                  [=](auto lanes, std::size_t c) { lanes.store(out + c, lanes.load(in + c) + lanes.load(add + c)); });
     }
   });
 }

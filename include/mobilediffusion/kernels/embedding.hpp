@@ -26,7 +26,8 @@ inline void embed_tokens(const Executor& ex, const std::int32_t* ids, std::size_
         continue;
       }
       const float* position = positions + row % length * width;
-      for_vectors(0, width, [=](auto lanes, std::size_t c) { lanes.store(out + c, lanes.load(token + c) + lanes.load(position + c)); });
+      for_vectors(0, width,
+                  [=](auto lanes, std::size_t c) { lanes.store(out + c, lanes.load(token + c) + lanes.load(position + c)); });
     }
   });
 }

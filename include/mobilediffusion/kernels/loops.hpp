@@ -13,15 +13,18 @@ namespace mobilediffusion::kernels {
 struct FullVector {
   simd::Batch load(const float* p) const { return simd::load(p); }
   void store(float* p, simd::Batch v) const { simd::store(p, v); }
+  simd::Batch only(simd::Batch v) const { return v; }
 };
 
 struct TailVector {
   std::size_t count;  // 0 < count < simd::width
   simd::Batch load(const float* p) const { return simd::load_partial(p, count); }
   void store(float* p, simd::Batch v) const { simd::store_partial(p, v, count); }
+  simd::Batch only(simd::Batch v) const { return simd::first_lanes(v, count); }
 };
 
-// body(lanes, i) for i = begin, begin + width, ... < end; lanes.load and lanes.store reach the elements from i that exist.
+// body(lanes, i) for i = begin, begin + width, ... < end; lanes.load and lanes.store reach the elements from i that
+// exist, lanes.only(v) zeroes the lanes behind them: for sums across lanes.
 template <class Body>
 inline void for_vectors(std::size_t begin, std::size_t end, Body&& body) {
   std::size_t i = begin;
@@ -34,9 +37,8 @@ inline void for_vectors(std::size_t begin, std::size_t end, Body&& body) {
 template <class F>
 inline void parallel_elements(const Executor& ex, std::size_t n, std::size_t grain, F&& f) {
   constexpr std::size_t block = 1024;
-  ex.parallel_for((n + block - 1) / block, (grain + block - 1) / block, [&](std::size_t begin, std::size_t end, int thread) {
-    f(begin * block, std::min(n, end * block), thread);
-  });
+  ex.parallel_for((n + block - 1) / block, (grain + block - 1) / block,
+                  [&](std::size_t begin, std::size_t end, int thread) { f(begin * block, std::min(n, end * block), thread); });
 }
 
 // How many items of `floats` floats each make a thread worth its start: about 16Ki floats.

@@ -42,7 +42,8 @@ struct PixelChunks {
 // write(sample, first chunk, last chunk, thread) for every sample: a sample a thread where that fills the threads, because
 // the second pass then finds the sample in cache; otherwise chunks are spread over the threads.
 template <class Sums, class Join, class Write>
-inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks& chunks, Sums&& sums, Join&& join, Write&& write) {
+inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks& chunks, Sums&& sums, Join&& join,
+                       Write&& write) {
   const std::size_t threads = static_cast<std::size_t>(ex.threads()), entry = 2 * chunks.padded;
   const std::size_t sample_floats = chunks.pixels * chunks.channels;
   if (chunks.count == 1 || threads == 1 || batch % threads == 0 || batch >= 4 * threads) {
@@ -110,10 +111,8 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
                                            float eps, double* work, float* statistics) {
   const std::size_t channels = chunks.channels, per_group = channels / groups;
   double *shift = work, *first = work + channels, *second = first + channels;
-  for (std::size_t c = 0; c < channels; ++c) {
-    shift[c] = static_cast<double>(x[c / per_group * per_group]);
-    first[c] = second[c] = 0.0;
-  }
+  for (std::size_t c = 0; c < channels; c += per_group) std::fill_n(shift + c, per_group, static_cast<double>(x[c]));
+  std::fill(first, first + 2 * channels, 0.0);
   for (std::size_t j = 0; j < chunks.count; ++j) {
     const float *k = x + chunks.begin(j) * channels, *s = sums + j * 2 * chunks.padded, *q = s + chunks.padded;
     const double n = static_cast<double>(chunks.length(j));
@@ -232,9 +231,8 @@ inline void layer_norm(const Executor& ex, const float* x, float* y, std::size_t
         s0 = s0 + (simd::load(in + c) - k);
         s1 = s1 + (simd::load(in + c + w) - k);
       }
-      float total = simd::sum(s0 + s1);
-      for (; c < channels; ++c) total += in[c] - origin;
-      const float center = origin + total / count;
+      for_vectors(c, channels, [&](auto lanes, std::size_t i) { s0 = s0 + lanes.only(lanes.load(in + i) - k); });
+      const float center = origin + simd::sum(s0 + s1) / count;
       // Deviations from the rounded mean, and their sum, which corrects for the rounding.
       const simd::Batch m = simd::splat(center);
       simd::Batch q0 = simd::splat(0.0f), q1 = q0;
@@ -247,14 +245,13 @@ inline void layer_norm(const Executor& ex, const float* x, float* y, std::size_t
         q0 = simd::fma(d0, d0, q0);
         q1 = simd::fma(d1, d1, q1);
       }
-      float rest = simd::sum(s0 + s1), squares = simd::sum(q0 + q1);
-      for (; c < channels; ++c) {
-        const float d = in[c] - center;
-        rest += d;
-        squares += d * d;
-      }
-      rest /= count;
-      const float variance = std::max(0.0f, squares / count - rest * rest);
+      for_vectors(c, channels, [&](auto lanes, std::size_t i) {
+        const simd::Batch d = lanes.only(lanes.load(in + i) - m);
+        s0 = s0 + d;
+        q0 = simd::fma(d, d, q0);
+      });
+      const float rest = simd::sum(s0 + s1) / count;
+      const float variance = std::max(0.0f, simd::sum(q0 + q1) / count - rest * rest);
       const float mean = center + rest, inverse = 1.0f / std::sqrt(variance + eps);
       statistics[2 * r] = mean;
       statistics[2 * r + 1] = inverse;

@@ -67,15 +67,17 @@ inline void unshuffle_pairs(const Executor& ex, std::size_t batch, std::size_t h
 // y[i][j][c * r * r + dy * r + dx] = x[i * r + dy][j * r + dx][c]: torch.nn.PixelUnshuffle. x: [batch][height][width][channels],
 // y: [batch][height / r][width / r][channels * r * r]. Throws Error unless r divides height and width.
 // It is the gradient of pixel_shuffle, and the other way round.
-inline void pixel_unshuffle(const Executor& ex, const float* x, float* y, std::size_t batch, std::size_t height, std::size_t width,
-                            std::size_t channels, std::size_t r) {
-  detail::unshuffle_pairs(ex, batch, height, width, channels, r, [=](std::size_t image, std::size_t packed) { y[packed] = x[image]; });
+inline void pixel_unshuffle(const Executor& ex, const float* x, float* y, std::size_t batch, std::size_t height,
+                            std::size_t width, std::size_t channels, std::size_t r) {
+  detail::unshuffle_pairs(ex, batch, height, width, channels, r,
+                          [=](std::size_t image, std::size_t packed) { y[packed] = x[image]; });
 }
 
 // The inverse: x: [batch][height / r][width / r][channels * r * r], y: [batch][height][width][channels]; the sizes are y's.
 inline void pixel_shuffle(const Executor& ex, const float* x, float* y, std::size_t batch, std::size_t height, std::size_t width,
                           std::size_t channels, std::size_t r) {
-  detail::unshuffle_pairs(ex, batch, height, width, channels, r, [=](std::size_t image, std::size_t packed) { y[image] = x[packed]; });
+  detail::unshuffle_pairs(ex, batch, height, width, channels, r,
+                          [=](std::size_t image, std::size_t packed) { y[image] = x[packed]; });
 }
 
 }  // namespace mobilediffusion::kernels

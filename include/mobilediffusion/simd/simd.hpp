@@ -36,6 +36,17 @@ inline void store_partial(float* p, Batch v, std::size_t n) {
 #endif
 }
 
+// The first n < width lanes of v, the others zero.
+inline Batch first_lanes(Batch v, std::size_t n) {
+#if defined(__AVX512F__)
+  return Batch(_mm512_maskz_mov_ps(static_cast<__mmask16>((1u << n) - 1u), v));
+#else
+  alignas(64) float lanes[width];
+  store(lanes, v);
+  return load_partial(lanes, n);
+#endif
+}
+
 // a * b + c in one rounding. xsimd 8.1 has no AVX-512 fma and relies on the compiler's contraction.
 inline Batch fma(Batch a, Batch b, Batch c) {
 #if defined(__AVX512F__)
@@ -62,8 +73,46 @@ inline float maximum(Batch v) {
 
 inline Batch max(Batch a, Batch b) { return xsimd::max(a, b); }
 inline Batch where_positive(Batch x, Batch v) { return xsimd::select(x > splat(0.0f), v, splat(0.0f)); }  // v where x > 0, else 0
-inline Batch exp(Batch x) { return xsimd::exp(x); }
 inline Batch erf(Batch x) { return xsimd::erf(x); }
+#if defined(__AVX512F__)
+// Own versions where the instruction set scales by powers of two and approximates reciprocals in one instruction each.
+// The masked forms with a full mask keep g++ 12 from warning about its own undefined registers.
+// exp: x = n ln 2 + r, exp r = 1 + r + r^2 q(r) with q interpolated at Chebyshev nodes (1.1e-8); relative error about 1e-7.
+// Below -104 and above 89 the result is 0 and infinity; NaN stays NaN.
+inline Batch exp(Batch x) {
+  constexpr __mmask16 every = 0xFFFF;
+  const __m512 low = _mm512_maskz_max_ps(every, _mm512_set1_ps(-104.0f), x);
+  const __m512 v = _mm512_maskz_min_ps(every, _mm512_set1_ps(89.0f), low);
+  const __m512 n = _mm512_maskz_roundscale_ps(every, _mm512_mul_ps(v, _mm512_set1_ps(1.44269504f)), 0);
+  const Batch part(_mm512_fnmadd_ps(n, _mm512_set1_ps(0.693147182f), v));
+  const Batch r(_mm512_fnmadd_ps(n, _mm512_set1_ps(-1.90465421e-9f), part));
+  Batch q = fma(splat(1.392621347e-3f), r, splat(8.363202972e-3f));
+  q = fma(q, r, splat(4.166655444e-2f));
+  q = fma(q, r, splat(1.666657685e-1f));
+  q = fma(q, r, splat(0.5f));
+  return Batch(_mm512_maskz_scalef_ps(every, fma(q, r * r, r + splat(1.0f)), n));
+}
+// 1 / (1 + 2^t), t = -x / ln 2 = n + r, in the fewest operations: this is what SiLU costs. 2^r of degree 5 (1.0e-07), the
+// reciprocal's 14 bits after one Newton step; relative error 3e-7 near 0, 1e-6 at -20. Tends to 1e-38, not to 0.
+inline Batch sigmoid(Batch x) {
+  constexpr __mmask16 every = 0xFFFF;
+  const __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
+  const __m512 low = _mm512_maskz_max_ps(every, _mm512_set1_ps(-126.0f), t);
+  const __m512 v = _mm512_maskz_min_ps(every, _mm512_set1_ps(125.0f), low);
+  const __m512 n = _mm512_maskz_roundscale_ps(every, v, 0);
+  const Batch r(_mm512_sub_ps(v, n));
+  Batch e = fma(splat(1.339086336e-03f), r, splat(9.676031918e-03f));
+  e = fma(e, r, splat(5.550357114e-02f));
+  e = fma(e, r, splat(2.402210749e-01f));
+  e = fma(e, r, splat(6.931471880e-01f));
+  e = fma(e, r, splat(1.000000075e+00f));
+  const __m512 d = _mm512_add_ps(_mm512_set1_ps(1.0f), _mm512_maskz_scalef_ps(every, e, n));
+  const Batch y(_mm512_maskz_rcp14_ps(every, d));
+  return fma(y, Batch(_mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0f))), y);
+}
+#else
+inline Batch exp(Batch x) { return xsimd::exp(x); }
 inline Batch sigmoid(Batch x) { return splat(1.0f) / (splat(1.0f) + xsimd::exp(splat(0.0f) - x)); }
+#endif
 
 }  // namespace mobilediffusion::simd

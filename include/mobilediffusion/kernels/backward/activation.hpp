@@ -31,7 +31,8 @@ inline simd::Batch activation_gradient(simd::Batch x, simd::Batch dy) {
 }
 
 // dx = dy * activation'(x); all [n]; dx may be dy.
-inline void activate_backward(const Executor& ex, Activation activation, const float* x, const float* dy, float* dx, std::size_t n) {
+inline void activate_backward(const Executor& ex, Activation activation, const float* x, const float* dy, float* dx,
+                              std::size_t n) {
   with_activation(activation, [&]<Activation A>() {
     parallel_elements(ex, n, 8192, [=](std::size_t begin, std::size_t end, int) {
       for_vectors(begin, end, [=](auto lanes, std::size_t i) {
@@ -42,8 +43,8 @@ inline void activate_backward(const Executor& ex, Activation activation, const f
 }
 
 // dvalue = dy * activation(gate), dgate = dy * value * activation'(gate); x, dx: [rows][2 * hidden], dy: [rows][hidden].
-inline void gate_backward(const Executor& ex, Activation activation, const float* x, const float* dy, float* dx,
-                          std::size_t rows, std::size_t hidden) {
+inline void gate_backward(const Executor& ex, Activation activation, const float* x, const float* dy, float* dx, std::size_t rows,
+                          std::size_t hidden) {
   with_activation(activation, [&]<Activation A>() {
     ex.parallel_for(rows, grain_for(4 * hidden), [=](std::size_t begin, std::size_t end, int) {
       for (std::size_t r = begin; r < end; ++r) {

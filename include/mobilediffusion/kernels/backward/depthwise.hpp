@@ -46,8 +46,8 @@ inline void weighted_pixels(const float* const* pixel, const float* const* w, fl
 
 // Adds Count neighbouring outputs to the tap sums: sums [10][channels], nine taps and the bias.
 template <std::size_t Stride, std::size_t Count>
-inline void depthwise_tap_sums(const Window<Stride, Count>& window, const float* dy, float* sums,
-                               std::size_t channels, std::size_t first, std::size_t last) {
+inline void depthwise_tap_sums(const Window<Stride, Count>& window, const float* dy, float* sums, std::size_t channels,
+                               std::size_t first, std::size_t last) {
   for_vectors(first, last, [&](auto lanes, std::size_t c) {
     simd::Batch d[Count];
     simd::Batch total = lanes.load(sums + 9 * channels + c);
@@ -77,26 +77,27 @@ inline void depthwise_filter_sums(const Executor& ex, const float* x, const floa
   // A sample a thread, or blocks of channels where the samples do not fill the threads; channels never mix.
   const std::size_t wide = (channels + 63) / 64 * 64, step = batch % threads == 0 || batch >= 4 * threads ? wide : 64;
   const std::size_t blocks = wide / step;
-  ex.parallel_for(batch * blocks, grain_for(out_height * out_width * step), [=, &ex](std::size_t begin, std::size_t end, int thread) {
-    const float* zeros = zero_pixel(ex, thread, channels);
-    for (std::size_t unit = begin; unit < end; ++unit) {
-      const std::size_t b = unit / blocks, first = unit % blocks * step, last = std::min(channels, first + step);
-      const float *image = x + b * height * width * channels, *up = dy + b * out_height * out_width * channels;
-      float* sums = partial + b * 10 * channels;
-      for (std::size_t tap = 0; tap < 10; ++tap) std::fill(sums + tap * channels + first, sums + tap * channels + last, 0.0f);
-      for (std::size_t oy = 0; oy < out_height; ++oy) {
-        std::size_t ox = 0;
-        const auto block = [&]<std::size_t Count>() {
-          for (; ox + Count <= out_width; ox += Count)
-            depthwise_tap_sums<Stride, Count>(Window<Stride, Count>(image, zeros, height, width, channels, oy, ox),
-                                              up + (oy * out_width + ox) * channels, sums, channels, first, last);
-        };
-        block.template operator()<4>();
-        block.template operator()<2>();
-        block.template operator()<1>();
-      }
-    }
-  });
+  ex.parallel_for(
+      batch * blocks, grain_for(out_height * out_width * step), [=, &ex](std::size_t begin, std::size_t end, int thread) {
+        const float* zeros = zero_pixel(ex, thread, channels);
+        for (std::size_t unit = begin; unit < end; ++unit) {
+          const std::size_t b = unit / blocks, first = unit % blocks * step, last = std::min(channels, first + step);
+          const float *image = x + b * height * width * channels, *up = dy + b * out_height * out_width * channels;
+          float* sums = partial + b * 10 * channels;
+          for (std::size_t tap = 0; tap < 10; ++tap) std::fill(sums + tap * channels + first, sums + tap * channels + last, 0.0f);
+          for (std::size_t oy = 0; oy < out_height; ++oy) {
+            std::size_t ox = 0;
+            const auto block = [&]<std::size_t Count>() {
+              for (; ox + Count <= out_width; ox += Count)
+                depthwise_tap_sums<Stride, Count>(Window<Stride, Count>(image, zeros, height, width, channels, oy, ox),
+                                                  up + (oy * out_width + ox) * channels, sums, channels, first, last);
+            };
+            block.template operator()<4>();
+            block.template operator()<2>();
+            block.template operator()<1>();
+          }
+        }
+      });
 }
 
 inline void depthwise_input_stride2(const Executor& ex, const float* dy, const float* w, float* dx, std::size_t batch,

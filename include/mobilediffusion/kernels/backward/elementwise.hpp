@@ -14,7 +14,8 @@ namespace mobilediffusion::kernels {
 
 // out[b] = sum over p of dy[b][p]: the gradient of add_row_vector with respect to its vector. dy: [batch][pixels][channels];
 // out: [batch][channels], assigned.
-inline void sum_pixels(const Executor& ex, const float* dy, std::size_t batch, std::size_t pixels, std::size_t channels, float* out) {
+inline void sum_pixels(const Executor& ex, const float* dy, std::size_t batch, std::size_t pixels, std::size_t channels,
+                       float* out) {
   constexpr std::size_t chunk = 128;  // summed apart before they join the total: a long fp32 sum would lose digits
   constexpr std::size_t block = 64;   // channels a unit of work
   const std::size_t blocks = (channels + block - 1) / block;

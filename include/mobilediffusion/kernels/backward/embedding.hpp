@@ -21,7 +21,8 @@ inline void embed_tokens_backward(const Executor& ex, const std::int32_t* ids, s
     for (std::size_t row = 0; row < batch * length; ++row) {
       const float* in = dy + row * width;
       const auto add = [=](float* to) {
-        for_vectors(first, last, [=](auto lanes, std::size_t c) { lanes.store(to + c, lanes.load(to + c) + lanes.load(in + c)); });
+        for_vectors(first, last,
+                    [=](auto lanes, std::size_t c) { lanes.store(to + c, lanes.load(to + c) + lanes.load(in + c)); });
       };
       if (dtable != nullptr) add(dtable + static_cast<std::size_t>(ids[row]) * width);
       if (dpositions != nullptr) add(dpositions + row % length * width);

@@ -58,8 +58,8 @@ template <Activation A>
 
 // dx = or += dz * p + (x - mean) * q + r; A: the activation that dy still has to be taken through, none when dy is dz.
 template <Activation A, bool Accumulate>
-[[gnu::noinline]] inline void gradient_pixels(const float* x, const float* dy, float* dx, std::size_t pixels, std::size_t channels,
-                                              const GroupGradientVectors& v) {
+[[gnu::noinline]] inline void gradient_pixels(const float* x, const float* dy, float* dx, std::size_t pixels,
+                                              std::size_t channels, const GroupGradientVectors& v) {
   const float *scale = v.scale, *shift = v.shift, *mean = v.mean, *vp = v.p, *vq = v.q, *vr = v.r;
   const auto rows = [=](std::size_t pixel, auto count) {
     for_vectors(0, channels, [=](auto lanes, std::size_t c) {
@@ -93,18 +93,21 @@ template <Activation A, bool Accumulate>
       work[channels + c] += static_cast<double>(s[c]);
     }
   }
-  for (std::size_t c = 0; c < channels; ++c) {
-    out[c] = static_cast<float>(work[c] * static_cast<double>(statistics[2 * (c / per_group) + 1]));
-    out[channels + c] = static_cast<float>(work[channels + c]);
+  for (std::size_t g = 0, c = 0; g < groups; ++g) {
+    const double inverse = static_cast<double>(statistics[2 * g + 1]);
+    for (const std::size_t end = c + per_group; c < end; ++c) out[c] = static_cast<float>(work[c] * inverse);
   }
+  for (std::size_t c = 0; c < channels; ++c) out[channels + c] = static_cast<float>(work[channels + c]);
 }
 
-// out[i] += sum over n of parts[n][i], in that order and in double; parts: [n][size], out: [size].
+// out[i] += sum over n of parts[n][i], in that order and in double; parts: n rows of `size` floats, `stride` apart; out: [size].
+// The parts come from other cores' caches: long runs of each keep that a matter of bandwidth.
 inline void add_parts(const Executor& ex, const float* parts, std::size_t n, std::size_t stride, std::size_t size, float* out) {
-  ex.parallel_for((size + 63) / 64, grain_for(64 * n), [=](std::size_t begin, std::size_t end, int) {
-    for (std::size_t block = begin; block < end; ++block) {
-      const std::size_t first = block * 64, count = std::min<std::size_t>(64, size - first);
-      double sums[64] = {};
+  constexpr std::size_t block = 512;
+  ex.parallel_for((size + block - 1) / block, grain_for(block * n / 4), [=](std::size_t begin, std::size_t end, int) {
+    for (std::size_t first = begin * block; first < std::min(size, end * block); first += block) {
+      const std::size_t count = std::min(block, size - first);
+      double sums[block] = {};
       for (std::size_t k = 0; k < n; ++k)
         for (std::size_t i = 0; i < count; ++i) sums[i] += static_cast<double>(parts[k * stride + first + i]);
       for (std::size_t i = 0; i < count; ++i) out[first + i] += static_cast<float>(sums[i]);
@@ -112,7 +115,7 @@ inline void add_parts(const Executor& ex, const float* parts, std::size_t n, std
   });
 }
 
-inline std::size_t layer_norm_blocks(std::size_t rows) { return std::clamp<std::size_t>(rows / 8, 1, 64); }
+inline std::size_t layer_norm_blocks(std::size_t rows) { return std::clamp<std::size_t>(rows / 16, 1, 64); }
 
 }  // namespace detail
 
@@ -121,10 +124,10 @@ inline std::size_t layer_norm_blocks(std::size_t rows) { return std::clamp<std::
 // partial: workspace of batch * 2 * channels floats. Errors as group_norm.
 // With n = pixels * channels / groups, h = (x - mean) / std and dz = dy * activation'(h * gamma + beta):
 // dx = (gamma dz - (sum gamma dz + h sum gamma dz h) / n) / std, the sums over the group.
-inline void group_norm_backward(const Executor& ex, const float* x, const float* dy, float* dx, bool accumulate, std::size_t batch,
-                                std::size_t pixels, std::size_t channels, std::size_t groups, const float* gamma,
-                                const float* beta, Activation activation, const float* statistics, float* dgamma, float* dbeta,
-                                float* partial) {
+inline void group_norm_backward(const Executor& ex, const float* x, const float* dy, float* dx, bool accumulate,
+                                std::size_t batch, std::size_t pixels, std::size_t channels, std::size_t groups,
+                                const float* gamma, const float* beta, Activation activation, const float* statistics,
+                                float* dgamma, float* dbeta, float* partial) {
   detail::check_group_norm(channels, groups, activation);
   if (batch == 0 || pixels == 0) return;
   const detail::PixelChunks chunks(pixels, channels);
@@ -140,7 +143,7 @@ inline void group_norm_backward(const Executor& ex, const float* x, const float*
     float *scale = vectors(thread), *mean = scale + 2 * padded;
     const float* own = statistics + b * groups * 2;
     detail::scale_and_shift(channels, groups, own, gamma, beta, scale, scale + padded);
-    for (std::size_t c = 0; c < channels; ++c) mean[c] = own[c / per_group * 2];
+    for (std::size_t g = 0; g < groups; ++g) std::fill_n(mean + g * per_group, per_group, own[2 * g]);
   };
   const auto sums = [&](std::size_t b, std::size_t j, float* out, int thread) {
     prepare(b, thread);
@@ -149,7 +152,8 @@ inline void group_norm_backward(const Executor& ex, const float* x, const float*
     if (silu)
       detail::gradient_sums<Activation::silu>(x + at, dy + at, dz, chunks.length(j), channels, view(thread), out, out + padded);
     else
-      detail::gradient_sums<Activation::none>(x + at, dy + at, nullptr, chunks.length(j), channels, view(thread), out, out + padded);
+      detail::gradient_sums<Activation::none>(x + at, dy + at, nullptr, chunks.length(j), channels, view(thread), out,
+                                              out + padded);
   };
   const auto join = [&](std::size_t b, const float* all, int thread) {
     detail::join_gradient_sums(chunks, all, groups, statistics + b * groups * 2, reinterpret_cast<double*>(vectors(thread)),
@@ -175,10 +179,8 @@ inline void group_norm_backward(const Executor& ex, const float* x, const float*
     }
     const std::size_t begin = chunks.begin(first), n = std::min(pixels, chunks.begin(last)) - begin;
     const std::size_t at = b * sample + begin * channels;
-    if (accumulate && silu)
-      detail::gradient_pixels<Activation::silu, true>(x + at, dy + at, dx + at, n, channels, view(thread));
-    else if (accumulate)
-      detail::gradient_pixels<Activation::none, true>(x + at, dy + at, dx + at, n, channels, view(thread));
+    if (accumulate && silu) detail::gradient_pixels<Activation::silu, true>(x + at, dy + at, dx + at, n, channels, view(thread));
+    else if (accumulate) detail::gradient_pixels<Activation::none, true>(x + at, dy + at, dx + at, n, channels, view(thread));
     else  // the first pass left dz in dx
       detail::gradient_pixels<Activation::none, false>(x + at, (silu ? dx : dy) + at, dx + at, n, channels, view(thread));
   };

@@ -11,11 +11,16 @@ namespace mobilediffusion::kernels::reference {
 
 inline double activation_value(Activation activation, double x) {
   switch (activation) {
-    case Activation::silu: return x / (1.0 + std::exp(-x));
-    case Activation::gelu: return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
-    case Activation::quick_gelu: return x / (1.0 + std::exp(-1.702 * x));
-    case Activation::relu: return x > 0.0 ? x : 0.0;
-    case Activation::none: break;
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu:
+      return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+    case Activation::quick_gelu:
+      return x / (1.0 + std::exp(-1.702 * x));
+    case Activation::relu:
+      return x > 0.0 ? x : 0.0;
+    case Activation::none:
+      break;
   }
   return x;
 }

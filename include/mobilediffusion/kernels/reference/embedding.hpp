@@ -23,7 +23,8 @@ void timestep_embedding(const T* t, std::size_t batch, std::size_t dim, T* y) {
   const std::size_t half = dim / 2;
   for (std::size_t b = 0; b < batch; ++b)
     for (std::size_t i = 0; i < dim; ++i) {
-      const double angle = static_cast<double>(t[b]) * std::pow(10000.0, -static_cast<double>(i % half) / static_cast<double>(half));
+      const double angle =
+          static_cast<double>(t[b]) * std::pow(10000.0, -static_cast<double>(i % half) / static_cast<double>(half));
       y[b * dim + i] = i >= 2 * half ? T(0) : static_cast<T>(i < half ? std::cos(angle) : std::sin(angle));
     }
 }
