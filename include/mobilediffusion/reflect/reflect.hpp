@@ -9,7 +9,6 @@
 
 #include <array>
 #include <boost/pfr/core.hpp>
-#include <boost/pfr/tuple_size.hpp>
 #include <concepts>
 #include <cstddef>
 #include <string_view>
@@ -52,16 +51,45 @@ inline constexpr bool is_tuple = false;
 template <class... Ts>
 inline constexpr bool is_tuple<std::tuple<Ts...>> = true;
 
-template <class T>
-inline constexpr std::size_t fields = boost::pfr::tuple_size_v<T>;
-template <class T>
-using Indices = std::make_index_sequence<fields<T>>;
-
-// Boost.PFR has field names from 1.84; before, the compiler's text of a pointer to the field ends in its name. Clang 14
-// takes such a pointer as a template argument only inside a class.
+// Boost.PFR counts fields by trying up to eight initializers for each byte of a type, which takes seconds for a model of
+// pointers. Weights have few fields, so count from below.
 template <class T>
 inline constexpr T sample{};
 
+struct Any {
+  template <class T>
+  constexpr operator T&() const&& noexcept {  // never called, but compilers insist on a body for std::tuple
+    return const_cast<T&>(sample<std::remove_const_t<T>>);
+  }
+};
+template <class T, std::size_t... I>
+constexpr bool takes(std::index_sequence<I...>) {
+  return requires { T{(static_cast<void>(I), Any{})...}; };
+}
+template <class T, std::size_t n = 0>
+constexpr std::size_t count_fields() {
+  static_assert(n <= 32, "mobilediffusion: a weights struct has at most 32 fields; nest some of them");
+  if constexpr (takes<T>(std::make_index_sequence<n + 1>{}))
+    return count_fields<T, n + 1>();
+  else
+    return n;
+}
+template <class T>
+inline constexpr std::size_t fields = std::is_empty_v<T> ? 0 : count_fields<T>();
+template <class T>
+using Indices = std::make_index_sequence<fields<T>>;
+
+// References to the fields, for get<I>. The first form spares Boost.PFR its count, where its inside still looks like this.
+template <class T>
+constexpr auto tie(T& weights) {
+  if constexpr (requires { boost::pfr::detail::tie_as_tuple(weights, boost::pfr::detail::size_t_<fields<T>>{}); })
+    return boost::pfr::detail::tie_as_tuple(weights, boost::pfr::detail::size_t_<fields<T>>{});
+  else
+    return boost::pfr::structure_tie(weights);
+}
+
+// Boost.PFR has field names from 1.84; before, the compiler's text of a pointer to the field ends in its name. Clang 14
+// takes such a pointer as a template argument only inside a class.
 template <class T>
 struct Pointer {
   const T* to;
@@ -100,7 +128,7 @@ struct Names {
 template <class T, std::size_t... I>
 constexpr auto make_names(std::index_sequence<I...>) {
   constexpr std::array<std::string_view, sizeof...(I)> found{
-      last_identifier(signature<Pointer{&boost::pfr::get<I>(sample<T>)}>())...};
+      last_identifier(signature<Pointer{&get<I>(tie(const_cast<T&>(sample<T>)))}>())...};
   constexpr std::size_t characters = (std::size_t{0} + ... + found[I].size());
   Names<sizeof...(I), characters> names;
   for (std::size_t i = 0, n = 0; i < found.size(); ++i) {
@@ -138,6 +166,14 @@ class Path {
   std::size_t size_ = 0;
 };
 
+template <class W, class Part>
+constexpr auto& as_const_like(Part& part) {
+  if constexpr (std::is_const_v<W>)
+    return std::as_const(part);
+  else
+    return part;
+}
+
 template <class W, class F>
 void walk(W& weights, Path& path, F& f);
 
@@ -164,8 +200,9 @@ void walk(W& weights, Path& path, F& f) {
       (step(I, std::get<I>(weights), path, f), ...);
     }(std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (std::is_aggregate_v<T>) {
+    const auto parts = tie(const_cast<T&>(weights));  // one form of it for const and other weights
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (step(names<T>[I], boost::pfr::get<I>(weights), path, f), ...);
+      (step(names<T>[I], as_const_like<W>(get<I>(parts)), path, f), ...);
     }(Indices<T>{});
   } else {
     static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
@@ -189,7 +226,7 @@ constexpr Census take_census() {
     return []<class... Ts>(std::type_identity<std::tuple<Ts...>>) { return (Census{} + ... + census<Ts>); }(std::type_identity<T>{});
   } else if constexpr (std::is_aggregate_v<T>) {
     return []<std::size_t... I>(std::index_sequence<I...>) {
-      return (Census{} + ... + census<boost::pfr::tuple_element_t<I, T>>);
+      return (Census{} + ... + census<std::remove_cvref_t<decltype(get<I>(tie(std::declval<T&>())))>>);
     }(Indices<T>{});
   } else {
     static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
