@@ -49,6 +49,11 @@ inline Batch pairs_across(Batch even, Batch odd) {
 inline Batch dot_bf16(Batch a, Batch b, Batch c) {
   return Batch(_mm512_dpbf16_ps(c, (__m512bh)static_cast<__m512>(a), (__m512bh)static_cast<__m512>(b)));
 }
+#else
+// Named by code that has_dot_bf16 discards; never defined.
+Batch pairs_along(Batch low, Batch high);
+Batch pairs_across(Batch even, Batch odd);
+Batch dot_bf16(Batch a, Batch b, Batch c);
 #endif
 
 // Rows become columns: lane j of m[i] and lane i of m[j] change places.
