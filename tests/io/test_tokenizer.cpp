@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,43 @@ TEST_CASE("bytes that are no such model", "[io][tokenizer]") {
     return out;
   };
   expect(error_of([&] { Tokenizer{other("1", "0")}; }), "tokenizer model: expected pad id 0, found 1");
+}
+
+TEST_CASE("normalization tables whose walks would leave them", "[io][tokenizer]") {
+  const auto table_of = [](std::vector<std::uint32_t> trie, const std::string& texts) {
+    trie.resize(256);
+    std::string out(4 + 4 * trie.size(), '\0');
+    const auto bytes = static_cast<std::uint32_t>(4 * trie.size());
+    std::memcpy(out.data(), &bytes, 4);
+    std::memcpy(out.data() + 4, trie.data(), bytes);
+    return out + texts;
+  };
+  using detail::is_sound_normalization_table;
+  const std::string texts("abc\0", 4);
+  const std::uint32_t leaf = 0x100, value = 0x80000000u;
+  CHECK(is_sound_normalization_table(""));
+  CHECK(is_sound_normalization_table(table_of({}, texts)));
+  CHECK(is_sound_normalization_table(table_of({1u << 10 | leaf, value | 3}, texts)));
+  CHECK_FALSE(is_sound_normalization_table(table_of({1u << 10 | leaf, value | 4}, texts)));  // a text behind the texts
+  CHECK_FALSE(is_sound_normalization_table(table_of({256u << 10}, texts)));                  // a link behind the trie
+  CHECK_FALSE(is_sound_normalization_table(table_of({1u << 10 | 1u << 9}, texts)));          // the same, in the wide form
+  CHECK_FALSE(is_sound_normalization_table(table_of({}, "abc")));                            // a text without an end
+  CHECK_FALSE(is_sound_normalization_table(table_of({}, "")));
+  CHECK_FALSE(is_sound_normalization_table(table_of({}, texts).substr(0, 900)));
+  CHECK_FALSE(is_sound_normalization_table("abc"));
+
+  // Whole models, damaged anywhere: a tokenizer that works on some text, or an Error.
+  const std::string model = train_tokenizer(captions(), 64);
+  REQUIRE(detail::is_sound_sentencepiece_model(model));
+  Random random(5, 0);
+  std::size_t refused = 0;
+  for (int round = 0; round < 60; ++round) {
+    std::string bytes = model;
+    for (int edits = 0; edits < 100; ++edits)
+      bytes[random.below(static_cast<std::uint32_t>(bytes.size()))] = static_cast<char>(random.next());
+    refused += error_of([&] { Tokenizer(bytes).encode("a red caf\xC3\xA9 \xEF\xBC\xA1 \xE2\x98\x83", 64); }).empty() ? 0 : 1;
+  }
+  CHECK(refused > 30);
 }
 
 TEST_CASE("nothing is ever written to the terminal", "[io][tokenizer]") {

@@ -110,13 +110,15 @@ inline std::optional<std::size_t> byte_size(Dtype dtype, std::span<const std::si
   return empty ? 0 : product;
 }
 
-// Same results as from_fp16, without branches, so that compilers vectorise it.
+// Same results as from_fp16, selected by masks instead of branches, so that compilers vectorise it.
 inline constexpr float widen_fp16(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3FFu;
-  const std::uint32_t normal = ((e + 112u) << 23) | (m << 13);
+  const std::uint32_t is_subnormal = 0u - static_cast<std::uint32_t>(e == 0),
+                      is_special = 0u - static_cast<std::uint32_t>(e == 31);
   const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(m)) * 0x1p-24f);
-  const std::uint32_t special = 0x7F800000u | (m << 13);
-  return std::bit_cast<float>(sign | (e == 0 ? subnormal : e == 31 ? special : normal));
+  const std::uint32_t normal = ((e + 112u) << 23) | (m << 13), special = 0x7F800000u | (m << 13);
+  return std::bit_cast<float>(sign | (subnormal & is_subnormal) | (special & is_special) |
+                              (normal & ~is_subnormal & ~is_special));
 }
 
 template <class T>

@@ -17,7 +17,7 @@
 #include "../core/error.hpp"
 
 #if defined(STB_IMAGE_IMPLEMENTATION) || defined(STB_IMAGE_WRITE_IMPLEMENTATION)
-#error \
+#error "mobilediffusion: STB_*_IMPLEMENTATION is defined; define it after including mobilediffusion/io headers"
     "mobilediffusion: include mobilediffusion/io headers before defining STB_IMAGE_IMPLEMENTATION or STB_IMAGE_WRITE_IMPLEMENTATION"
 #endif
 
@@ -32,7 +32,8 @@
 #pragma GCC diagnostic ignored "-Wold-style-cast"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-// A user's own copies of these two headers are configured by the same macros: theirs must not reach ours, nor ours theirs.
+// A user's own copies of these two headers are configured by the same macros: theirs must not reach ours, nor ours
+// theirs. stbi__err: a macro over the function of the same name, which would hide it from a second inclusion.
 #pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
 #pragma push_macro("INCLUDE_STB_IMAGE_WRITE_H")
 #pragma push_macro("STBIDEF")
@@ -67,6 +68,10 @@
 #pragma push_macro("STBI_NO_SIMD")
 #pragma push_macro("STB_IMAGE_WRITE_STATIC")
 #pragma push_macro("STB_IMAGE_STATIC")
+#pragma push_macro("stbi__err")
+#pragma push_macro("STBI_SSE2")
+#pragma push_macro("STBI_NEON")
+#pragma push_macro("STBI_SIMD_ALIGN")
 #undef STBI_INCLUDE_STB_IMAGE_H
 #undef INCLUDE_STB_IMAGE_WRITE_H
 #undef STBIDEF
@@ -101,6 +106,10 @@
 #undef STBI_NO_SIMD
 #undef STB_IMAGE_WRITE_STATIC
 #undef STB_IMAGE_STATIC
+#undef stbi__err
+#undef STBI_SSE2
+#undef STBI_NEON
+#undef STBI_SIMD_ALIGN
 
 #define STBIDEF [[maybe_unused]] static
 #define STBIWDEF [[maybe_unused]] static
@@ -159,4 +168,8 @@ namespace mobilediffusion::detail::stb {
 #pragma pop_macro("STBI_NO_SIMD")
 #pragma pop_macro("STB_IMAGE_WRITE_STATIC")
 #pragma pop_macro("STB_IMAGE_STATIC")
+#pragma pop_macro("stbi__err")
+#pragma pop_macro("STBI_SSE2")
+#pragma pop_macro("STBI_NEON")
+#pragma pop_macro("STBI_SIMD_ALIGN")
 #pragma GCC diagnostic pop

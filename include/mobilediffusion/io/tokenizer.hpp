@@ -15,6 +15,7 @@
 
 #include "../core/error.hpp"
 #include "message.hpp"
+#include "sentencepiece_model.hpp"
 #include "utf8.hpp"
 
 // Exported by the library, but in none of its public headers.
@@ -53,6 +54,7 @@ class Tokenizer {
   explicit Tokenizer(std::string_view model) : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
     detail::silence_sentencepiece();
     if (model.empty()) throw Error("tokenizer model: empty");
+    if (!detail::is_sound_sentencepiece_model(model)) throw Error("tokenizer model: not a sentencepiece model, or a damaged one");
     if (const auto status = processor_->LoadFromSerializedProto(model); !status.ok())
       throw Error(detail::join({"tokenizer model: not a sentencepiece model", detail::reason(status)}));
     const auto expect = [](const char* name, int id, std::int32_t wanted) {

@@ -38,7 +38,8 @@ void check_weights(const SafetensorsFile& file, std::string_view prefix) {
   reflect::visit(weights, [&]<class Leaf>(std::string_view path, Leaf&) {
     const TensorView& t = file.require(std::string(prefix) + std::string(path), Leaf::file_shape);
     if (t.dtype != Dtype::f32 && t.dtype != Dtype::f16 && t.dtype != Dtype::bf16)
-      throw Error(detail::join({"file ", file.name(), ": tensor ", t.name, ": expected dtype F32, F16 or BF16, found ", name_of(t.dtype)}));
+      throw Error(detail::join(
+          {"file ", file.name(), ": tensor ", t.name, ": expected dtype F32, F16 or BF16, found ", name_of(t.dtype)}));
   });
 }
 
@@ -58,7 +59,8 @@ void read_weights(const SafetensorsFile& file, std::string_view prefix, W& weigh
     }
     for (std::size_t i = 0; i < Leaf::count; ++i)
       if (!std::isfinite(leaf.data[i]))
-        throw Error(detail::join({"file ", file.name(), ": tensor ", t.name, ": expected finite numbers, found NaN or infinity"}));
+        throw Error(
+            detail::join({"file ", file.name(), ": tensor ", t.name, ": expected finite numbers, found NaN or infinity"}));
     loaded(leaf);
   });
 }
