@@ -28,13 +28,17 @@ function(mobilediffusion_find_dependencies missing)
     endif()
   endforeach()
 
-  find_library(MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY sentencepiece)
-  mark_as_advanced(MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY)
-  if(NOT MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY)
-    string(APPEND lacking "  the library sentencepiece: Debian package libsentencepiece-dev\n")
-  elseif(TARGET mobilediffusion::sentencepiece)
+  foreach(library IN ITEMS sentencepiece sentencepiece_train)  # the second trains tokenizers
+    string(TOUPPER "MOBILEDIFFUSION_${library}_LIBRARY" variable)
+    find_library(${variable} ${library})
+    mark_as_advanced(${variable})
+    if(NOT ${variable})
+      string(APPEND lacking "  the library ${library}: Debian package libsentencepiece-dev\n")
+    endif()
+  endforeach()
+  if(TARGET mobilediffusion::sentencepiece)
     set_target_properties(mobilediffusion::sentencepiece PROPERTIES
-      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY}")
+      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY};${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")
   endif()
 
   # Without OpenMP the library is the same, on one thread. Its flags are copied because the target of FindOpenMP is not
