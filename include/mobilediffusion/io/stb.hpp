@@ -18,7 +18,6 @@
 
 #if defined(STB_IMAGE_IMPLEMENTATION) || defined(STB_IMAGE_WRITE_IMPLEMENTATION)
 #error "mobilediffusion: STB_*_IMPLEMENTATION is defined; define it after including mobilediffusion/io headers"
-    "mobilediffusion: include mobilediffusion/io headers before defining STB_IMAGE_IMPLEMENTATION or STB_IMAGE_WRITE_IMPLEMENTATION"
 #endif
 
 #pragma GCC diagnostic push
