@@ -91,16 +91,19 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         if (first && e.bias != nullptr)
           for (std::size_t r = 0; r < rows; ++r) bias_offset[r] = e.rows_per_bias == SIZE_MAX ? 0 : (i + r) / e.rows_per_bias * p.n;
         Target t{};
-        t.c_offset = c_offset;
-        t.bias_offset = bias_offset;
         t.residual_ld = e.residual_ld;
         t.add = !first || e.accumulate;
         for (std::size_t j = 0; j < columns; j += tile_columns) {
           t.c = p.c.c + n0 + j;
           t.columns = std::min(tile_columns, columns - j);
           if (first && e.bias != nullptr) t.bias = e.bias + n0 + j;
-          if (first && e.residual != nullptr) t.residual = e.residual + i * e.residual_ld + n0 + j;
-          tiles<F>[(t.columns + width - 1) / width - 1][rows - 1](depth, a_panel, b + j / tile_columns * b_stride, t);
+          for (std::size_t r = 0, height; r < rows; r += height) {
+            height = tile_height(rows - r);
+            t.c_offset = c_offset + r;
+            t.bias_offset = bias_offset + r;
+            if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
+            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a_panel + r * width, b + j / tile_columns * b_stride, t);
+          }
         }
       }
     }

@@ -125,16 +125,20 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   finish_partial(Rows, rows[0], Vectors * width, t);
 }
 
+// Heights compiled: one row and every even number, so an odd rest of rows is an even tile and a row. Any height computes an
+// element alike.
+inline constexpr std::size_t tile_height(std::size_t rows) { return rows >= tile_rows ? tile_rows : rows == 1 ? 1 : rows / 2 * 2; }
+
 using TileFunction = void (*)(std::size_t, const float*, const float*, const Target&);
 
-template <Format F, std::size_t Vectors, std::size_t... R>
-constexpr std::array<TileFunction, sizeof...(R)> tiles_of(std::index_sequence<R...>) {
-  return {&tile<F, R + 1, Vectors>...};
+template <Format F, std::size_t Vectors, std::size_t... Half>
+constexpr std::array<TileFunction, sizeof...(Half)> tiles_of(std::index_sequence<Half...>) {
+  return {&tile<F, Half == 0 ? 1 : 2 * Half, Vectors>...};
 }
-// [vectors - 1][rows - 1]
+// [vectors - 1][height / 2]
 template <Format F>
-inline constexpr std::array<std::array<TileFunction, tile_rows>, tile_vectors> tiles{
-    tiles_of<F, 1>(std::make_index_sequence<tile_rows>{}), tiles_of<F, 2>(std::make_index_sequence<tile_rows>{})};
+inline constexpr std::array<std::array<TileFunction, tile_rows / 2 + 1>, tile_vectors> tiles{
+    tiles_of<F, 1>(std::make_index_sequence<tile_rows / 2 + 1>{}), tiles_of<F, 2>(std::make_index_sequence<tile_rows / 2 + 1>{})};
 
 }  // namespace detail
 }  // namespace mobilediffusion::kernels
