@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <initializer_list>
 
 #include "../core/executor.hpp"
 #include "../core/memory.hpp"
@@ -19,14 +18,24 @@ struct Context {
   bool packed;        // matrices are packed for the kernels (inference); training changes them each step and leaves them plain
 };
 
-// How the activation stack is planned: what a pass takes for itself plus, of its parts, the largest (inference: each part
-// releases its own) or all (training: nothing is released before backward).
+// What becomes of a part's activations when it ends: released (inference) or kept for backward (training).
 enum class Plan { inference, training };
 
-constexpr std::size_t parts(Plan plan, std::initializer_list<std::size_t> floats) {
-  std::size_t total = 0;
-  for (std::size_t f : floats) total = plan == Plan::training ? total + f : std::max(total, f);
-  return total;
-}
+// A forward pass without its arithmetic: the same takes and parts in the same order give the exact peak of its stack.
+struct Planned {
+  Plan plan;
+  std::size_t used = 0, peak = 0;  // floats
+
+  constexpr Planned& take(std::size_t floats) {
+    used += aligned(floats);
+    peak = std::max(peak, used);
+    return *this;
+  }
+  constexpr Planned& part(std::size_t floats) {  // something with a scope of its own, that peaks at `floats`
+    peak = std::max(peak, used + floats);
+    if (plan == Plan::training) used += floats;
+    return *this;
+  }
+};
 
 }  // namespace mobilediffusion

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Noise schedules over continuous time t in [0, 1] (0: picture, 1: noise), and what a network's output means.
+// z = alpha x + sigma eps, alpha^2 + sigma^2 = 1.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numbers>
+
+#include "../config/config.hpp"
+
+namespace mobilediffusion {
+
+struct NoiseLevel {
+  float alpha = 1, sigma = 0;
+};
+
+// Time spent at noise grows with s > 1: t -> s t / (1 + (s - 1) t) (Esser et al., arXiv 2403.03206, section 5.3.2).
+inline float shifted(float t, float s) { return s * t / (1.0f + (s - 1.0f) * t); }
+
+namespace detail {
+// Product of 1 - beta over the first `count` of Stable Diffusion's 1000 betas, 0.00085 to 0.012, linear in their square roots.
+inline double scaled_linear_product(std::size_t count) {
+  const double first = std::sqrt(0.00085), last = std::sqrt(0.012);
+  double product = 1;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double root = first + (last - first) * static_cast<double>(i) / 999.0;
+    product *= 1.0 - root * root;
+  }
+  return product;
+}
+}  // namespace detail
+
+// cosine: alpha = cos(pi t / 2) (Nichol and Dhariwal, arXiv 2102.09672, without the offset).
+// scaled_linear: Stable Diffusion's, at its nearest discrete step; t = 0 is the clean picture.
+inline NoiseLevel noise_level(Schedule schedule, float t) {
+  if (schedule == Schedule::cosine) {
+    const double a = 0.5 * std::numbers::pi * static_cast<double>(t);
+    return {static_cast<float>(std::cos(a)), static_cast<float>(std::sin(a))};
+  }
+  const double product = detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
+  return {static_cast<float>(std::sqrt(product)), static_cast<float>(std::sqrt(1.0 - product))};
+}
+
+// The number that the network's time embedding reads, in [0, 1000).
+inline float timestep(Schedule schedule, float t) {
+  if (schedule == Schedule::cosine) return std::min(t * 1000.0f, 999.999f);
+  return std::max(0.0f, static_cast<float>(std::lround(t * 1000.0f)) - 1.0f);
+}
+
+// The time of sampling step i of n (i = n: the picture), in descending order from 1 to 0.
+inline float step_time(std::size_t i, std::size_t n, float shift) {
+  return i == 0 ? 1.0f : i >= n ? 0.0f : shifted(1.0f - static_cast<float>(i) / static_cast<float>(n), shift);
+}
+
+// Network output at (z, level) -> the picture x and the noise eps that it stands for (Salimans and Ho, arXiv 2202.00512, 4).
+struct Denoised {
+  float x, eps;
+};
+inline Denoised denoised(Prediction prediction, NoiseLevel l, float z, float output) {
+  switch (prediction) {
+    case Prediction::v: return {l.alpha * z - l.sigma * output, l.sigma * z + l.alpha * output};
+    case Prediction::sample: return {output, (z - l.alpha * output) / std::max(l.sigma, 1e-6f)};
+    case Prediction::epsilon: break;
+  }
+  return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
+}
+
+// What the network is trained to put out for (x, eps).
+inline float target(Prediction prediction, NoiseLevel l, float x, float eps) {
+  return prediction == Prediction::v ? l.alpha * eps - l.sigma * x : prediction == Prediction::sample ? x : eps;
+}
+
+}  // namespace mobilediffusion

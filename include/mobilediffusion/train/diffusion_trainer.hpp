@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of UNet and text encoder together on latents and captions: the base model.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "../core/random.hpp"
+#include "../diffusion/schedule.hpp"
+#include "../models/text_encoder.hpp"
+#include "../models/unet.hpp"
+#include "initialize.hpp"
+#include "state.hpp"
+
+namespace mobilediffusion::train {
+
+// What diffusion trains. The names are those of the model's file.
+template <ModelConfig M>
+struct DiffusionWeights {
+  typename TextEncoder<M.text>::Weights text_encoder;
+  typename Unet<M.unet>::Weights unet;
+};
+
+struct DiffusionOptions {
+  OptimizerOptions optimizer{};
+  std::size_t batch = 64, micro_batch = 16;  // a step adds the gradients of batch / micro_batch passes
+  float caption_dropout = 0.1f;              // share of samples that learn the unconditional model
+  std::size_t uniform_after = 0;             // from this step on times are drawn with half the shift's excess; 0: never
+  std::uint64_t seed = 1;
+};
+
+struct DiffusionReport {
+  float loss = 0;
+  std::array<float, 5> bands{};  // mean loss by time: below .25, .5, .75, .9, 1
+  std::array<std::size_t, 5> band_samples{};
+  StepReport step{};
+};
+
+template <ModelConfig M>
+class DiffusionTrainer {
+  static_assert(ValidModel<M>::value);
+  using Text = TextEncoder<M.text>;
+  using Net = Unet<M.unet>;
+  static constexpr std::size_t latents = Net::latent_floats, length = M.text.length;
+
+ public:
+  TrainState<DiffusionWeights<M>> state;
+
+  DiffusionTrainer(const Executor& ex, DiffusionOptions options)
+      : ex_(ex), options_(options), memory_(stack_floats(options.micro_batch)), stack_(memory_) {
+    if (options.batch == 0 || options.micro_batch == 0 || options.batch % options.micro_batch != 0)
+      throw Error("training: the batch must be a multiple of the micro-batch, both at least 1");
+    initialize(state.weights, options.seed);
+    state.start_average();
+  }
+
+  // pictures[i]: the latents of sample i, unit variance; ids [batch][length]; unconditional [length]: tokens of no caption.
+  DiffusionReport step(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional) {
+    if (pictures.size() != options_.batch) throw Error("training: expected as many latents as the batch has samples");
+    DiffusionReport report;
+    state.zero_gradients();
+    double total = 0;
+    std::array<double, 5> sums{};
+    for (std::size_t first = 0; first < options_.batch; first += options_.micro_batch) pass(pictures, ids, unconditional, first, total, sums, report);
+    report.loss = static_cast<float>(total / static_cast<double>(options_.batch));
+    for (std::size_t i = 0; i < 5; ++i)
+      report.bands[i] = report.band_samples[i] != 0 ? static_cast<float>(sums[i] / static_cast<double>(report.band_samples[i])) : 0.0f;
+    report.step = state.update(ex_, options_.optimizer);
+    return report;
+  }
+
+ private:
+  static constexpr std::size_t stack_floats(std::size_t n) {
+    return Text::stack_floats(Plan::training, n) + Net::stack_floats(Plan::training, n) + 4 * Net::stack_floats(Plan::inference, n) +
+           4 * Text::stack_floats(Plan::inference, n) + 8 * n * (latents + Text::context_floats) + (std::size_t{1} << 22);
+  }
+
+  void pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional, std::size_t first,
+            double& total, std::array<double, 5>& sums, DiffusionReport& report) {
+    const std::size_t n = options_.micro_batch;
+    stack_.release(0);
+    stack_.keep(true);
+    Context c{ex_, stack_, n, false};
+    std::vector<std::int32_t> tokens(n * length);
+    std::vector<float> times(n);
+    std::vector<NoiseLevel> levels(n);
+    float *z = stack_.take(n * latents), *goal = stack_.take(n * latents), *steps = stack_.take(n);
+    const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
+    const float excess = options_.uniform_after != 0 && state.step >= options_.uniform_after ? 0.5f : 1.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      Random draw(options_.seed, 0x100000000u + state.step * options_.batch + first + i);
+      times[i] = shifted(draw.uniform(), 1.0f + (shift - 1.0f) * excess);
+      const bool dropped = draw.uniform() < options_.caption_dropout;
+      levels[i] = noise_level(M.sampler.schedule, times[i]);
+      steps[i] = timestep(M.sampler.schedule, times[i]);
+      std::copy_n(dropped ? unconditional : ids + (first + i) * length, length, tokens.begin() + static_cast<std::ptrdiff_t>(i * length));
+    }
+    ex_.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
+      for (std::size_t i = begin; i < end; ++i) {
+        float* eps = goal + i * latents;  // becomes the target in place
+        Random(options_.seed, 0x100000000u + state.step * options_.batch + first + i).normals({eps, latents});
+        const float* x = pictures[first + i];
+        for (std::size_t j = 0; j < latents; ++j) {
+          z[i * latents + j] = levels[i].alpha * x[j] + levels[i].sigma * eps[j];
+          eps[j] = target(M.sampler.prediction, levels[i], x[j], eps[j]);
+        }
+      }
+    });
+
+    float* context = stack_.take(n * Text::context_floats);
+    float* pooled = M.text.pooled ? stack_.take(n * Text::pooled_floats) : nullptr;
+    typename Text::Saved text{};
+    typename Net::Saved net{};
+    Text::forward(c, state.weights.text_encoder, tokens.data(), context, pooled, text);
+    float* y = stack_.take(n * latents);
+    Net::forward(c, state.weights.unet, z, steps, context, pooled, y, net);
+    stack_.keep(false);
+
+    // Mean squared error over the whole batch; y becomes its gradient.
+    const float unit = 2.0f / static_cast<float>(options_.batch * latents);
+    for (std::size_t i = 0; i < n; ++i) {
+      double sum = 0;
+      for (std::size_t j = i * latents; j < (i + 1) * latents; ++j) {
+        const float e = y[j] - goal[j];
+        sum += static_cast<double>(e) * static_cast<double>(e);
+        y[j] = unit * e;
+      }
+      sum /= static_cast<double>(latents);
+      const std::size_t band = times[i] < 0.25f ? 0 : times[i] < 0.5f ? 1 : times[i] < 0.75f ? 2 : times[i] < 0.9f ? 3 : 4;
+      total += sum;
+      sums[band] += sum;
+      ++report.band_samples[band];
+    }
+    float* d_context = stack_.take_zeroed(n * Text::context_floats);
+    float* d_pooled = M.text.pooled ? stack_.take_zeroed(n * Text::pooled_floats) : nullptr;
+    Net::backward(c, state.weights.unet, state.gradients.unet, net, y, nullptr, d_context, d_pooled);
+    Text::backward(c, state.weights.text_encoder, state.gradients.text_encoder, text, d_context, d_pooled);
+  }
+
+  const Executor& ex_;
+  DiffusionOptions options_;
+  AlignedBuffer memory_;
+  Stack stack_;
+};
+
+}  // namespace mobilediffusion::train

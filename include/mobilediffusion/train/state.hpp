@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that a training is: weights, gradients, both moments of AdamW, the moving average and the step, in flat arrays
+// that the same reflected visit binds, saves and restores.
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "../io/weights.hpp"
+#include "adamw.hpp"
+
+namespace mobilediffusion::train {
+
+struct OptimizerOptions {
+  AdamWConfig adamw{};
+  LearningRateSchedule schedule{};
+  float clip = 1.0f;           // of the gradient's norm
+  float ema_decay = 0.999f;    // of the average that is deployed; shorter at first: min(ema_decay, (1 + step) / (20 + step))
+};
+
+struct StepReport {
+  float learning_rate = 0, gradient_norm = 0;
+};
+
+template <class W>
+class TrainState {
+ public:
+  static constexpr std::size_t floats = reflect::storage_floats<W>();
+
+  TrainState() : weights_(floats), gradients_(floats), first_(floats), second_(floats), average_(floats) {
+    reflect::bind(weights, weights_.data());
+    reflect::bind(gradients, gradients_.data());
+    reflect::bind(average, average_.data());
+  }
+
+  W weights{}, gradients{}, average{};
+  std::size_t step = 0;  // done
+
+  void zero_gradients() { gradients_.zero(); }
+  // The average starts from the weights.
+  void start_average() { std::copy_n(weights_.data(), floats, average_.data()); }
+
+  // One AdamW step with the gradients as they are. Throws Error if they are not finite, before anything is changed.
+  StepReport update(const Executor& ex, const OptimizerOptions& o) {
+    const double norm2 = squared_norm(ex, gradients_.data(), floats);
+    if (!std::isfinite(norm2)) throw Error("training: the gradient is not finite at step " + std::to_string(step + 1) + "; lower the learning rate");
+    ++step;
+    AdamWConfig adamw = o.adamw;
+    adamw.learning_rate = learning_rate(o.schedule, step);
+    const float scale = clip_scale(norm2, o.clip);
+    const float done = static_cast<float>(step), ema = std::min(o.ema_decay, (1.0f + done) / (20.0f + done));
+    reflect::visit(weights, [&]<class Leaf>(std::string_view, Leaf& leaf) {
+      const std::size_t at = static_cast<std::size_t>(leaf.data - weights_.data());
+      adamw_step(ex, adamw, step, leaf.data, gradients_.data() + at, first_.data() + at, second_.data() + at, Leaf::count, scale,
+                 Leaf::is_matrix, average_.data() + at, ema);
+    });
+    return {adamw.learning_rate, static_cast<float>(std::sqrt(norm2))};
+  }
+
+  // Writes everything, bit by bit; the file is replaced in one step, so a kill at any moment leaves the old one or the new one.
+  void save(const std::filesystem::path& path, Metadata metadata = {}) const {
+    std::vector<TensorToWrite> tensors;
+    for_each_array([&](const char* prefix, const AlignedBuffer& buffer) {
+      W view{};
+      reflect::bind(view, buffer.data());
+      list_weights(tensors, prefix, view, Dtype::f32);
+    });
+    metadata["step"] = std::to_string(step);
+    write_safetensors(path, tensors, metadata);
+  }
+  // Throws Error for a file of another architecture, with this state as it was.
+  Metadata load(const std::filesystem::path& path) {
+    const SafetensorsFile file(path);
+    for_each_array([&](const char* prefix, const AlignedBuffer&) { check_weights<W>(file, prefix); });
+    const std::string& text = file.require_metadata("step");
+    std::size_t done = 0;
+    if (const auto r = std::from_chars(text.data(), text.data() + text.size(), done); r.ec != std::errc{} || r.ptr != text.data() + text.size())
+      throw Error("file " + path.string() + ": metadata step: expected a number, found " + text);
+    for_each_array([&](const char* prefix, const AlignedBuffer& buffer) {
+      W view{};
+      reflect::bind(view, buffer.data());
+      read_weights(file, prefix, view);
+    });
+    step = done;
+    return file.metadata();
+  }
+
+ private:
+  template <class F>
+  void for_each_array(F&& f) const {
+    f("weights.", weights_);
+    f("average.", average_);
+    f("first_moment.", first_);
+    f("second_moment.", second_);
+  }
+  AlignedBuffer weights_, gradients_, first_, second_, average_;
+};
+
+}  // namespace mobilediffusion::train

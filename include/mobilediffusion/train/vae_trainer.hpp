@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of the autoencoder: reconstruction in value and in edges, a light pull of the posterior to N(0, 1), and noise on
+// the latents, so that the decoder forgives what a diffusion model cannot predict.
+#pragma once
+
+#include <cmath>
+#include <span>
+
+#include "../core/random.hpp"
+#include "../models/vae.hpp"
+#include "initialize.hpp"
+#include "state.hpp"
+
+namespace mobilediffusion::train {
+
+struct VaeOptions {
+  OptimizerOptions optimizer{};
+  std::size_t batch = 8;
+  float absolute = 1.0f, edges = 0.5f, squared = 0.3f, kl = 1e-4f;  // weights of the losses
+  float latent_noise = 0.1f;  // deviation, relative to that of the latents
+  std::uint64_t seed = 1;
+};
+
+struct VaeReport {
+  float loss = 0, mse = 0, kl = 0, latent_deviation = 0;
+  StepReport step{};
+};
+
+template <VaeConfig C>
+class VaeTrainer {
+  using Model = Vae<C>;
+  static constexpr std::size_t latents = Model::latent_floats, picture = Model::picture_floats, channels = C.latent_channels;
+
+ public:
+  TrainState<typename Model::Weights> state;
+
+  VaeTrainer(const Executor& ex, VaeOptions options) : ex_(ex), options_(options), memory_(stack_floats(options.batch)), stack_(memory_) {
+    initialize(state.weights, options.seed);
+    state.start_average();
+  }
+
+  // pictures [batch][height][width][3] in [-1, 1]
+  VaeReport step(const float* pictures) {
+    const std::size_t batch = options_.batch, n = batch * latents, pixels = batch * picture;
+    stack_.release(0);
+    stack_.keep(true);
+    Context c{ex_, stack_, batch, false};
+    typename Model::Encoder::Saved encoder{};
+    typename Model::Decoder::Saved decoder{};
+    float* moments = stack_.take(2 * n);
+    Model::encode(c, state.weights, pictures, moments, encoder);
+
+    float *z = stack_.take(n), *eps = stack_.take(n), *noise = stack_.take(n);
+    Random(options_.seed, 2 * state.step).normals({eps, n});
+    Random(options_.seed, 2 * state.step + 1).normals({noise, n});
+    double square = 0;
+    each_latent(batch, moments, [&](std::size_t, float mean, float) { square += static_cast<double>(mean) * static_cast<double>(mean); });
+    const float deviation = static_cast<float>(std::sqrt(square / static_cast<double>(n)));
+    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
+      z[i] = mean + std::exp(0.5f * log_variance) * eps[i] + options_.latent_noise * deviation * noise[i];
+    });
+    float* y = stack_.take(pixels);
+    Model::decode(c, state.weights, z, y, decoder);
+    stack_.keep(false);
+
+    VaeReport report;
+    report.latent_deviation = deviation;
+    float *dy = stack_.take(pixels), *dz = stack_.take(n), *d_moments = stack_.take(2 * n);
+    reconstruction(pictures, y, dy, report);
+    state.zero_gradients();
+    Model::decode_backward(c, state.weights, state.gradients, decoder, dy, dz);
+    const float per_latent = options_.kl / static_cast<float>(n);
+    double kl = 0;
+    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
+      const float variance = std::exp(log_variance);
+      kl += 0.5 * static_cast<double>(mean * mean + variance - 1.0f - log_variance);
+      const std::size_t at = i / channels * 2 * channels + i % channels;
+      d_moments[at] = dz[i] + per_latent * mean;
+      d_moments[at + channels] = inside(moments[at + channels]) ? dz[i] * eps[i] * 0.5f * std::sqrt(variance) + per_latent * 0.5f * (variance - 1.0f) : 0.0f;
+    });
+    report.kl = static_cast<float>(kl / static_cast<double>(n));
+    report.loss += options_.kl * report.kl;
+    Model::encode_backward(c, state.weights, state.gradients, encoder, d_moments);
+    report.step = state.update(ex_, options_.optimizer);
+    return report;
+  }
+
+  // Picture [height][width][3] x count -> posterior means [count][latents], with the averaged weights.
+  void encode(const float* pictures, std::size_t count, float* out) {
+    stack_.release(0);
+    stack_.keep(false);
+    Context c{ex_, stack_, count, false};
+    float* moments = stack_.take(2 * count * latents);
+    typename Model::Encoder::Saved saved{};
+    Model::encode(c, state.average, pictures, moments, saved);
+    each_latent(count, moments, [&](std::size_t i, float mean, float) { out[i] = mean; });
+  }
+  // Latents [count][latents] -> pictures, with the averaged weights.
+  void decode(const float* z, std::size_t count, float* pictures) {
+    stack_.release(0);
+    stack_.keep(false);
+    Context c{ex_, stack_, count, false};
+    typename Model::Decoder::Saved saved{};
+    Model::decode(c, state.average, z, pictures, saved);
+  }
+
+  // Divides the latents by `deviation` and undoes it in the decoder, so that a scaling factor of 1 gives unit variance.
+  void normalize_latents(float deviation) {
+    for (typename Model::Weights* w : {&state.weights, &state.average}) {
+      static_assert(!C.quant_conv, "mobilediffusion: normalize_latents folds the scale into conv_out and conv_in; set `quant_conv` to false");
+      auto& out = w->encoder.conv_out;
+      const std::size_t row = out.weight.count / out.bias.count;
+      for (std::size_t k = 0; k < channels; ++k) {
+        for (std::size_t i = 0; i < row; ++i) out.weight.data[k * row + i] /= deviation;
+        out.bias.data[k] /= deviation;
+        out.bias.data[channels + k] -= 2.0f * std::log(deviation);
+      }
+      auto& in = w->decoder.conv_in.weight;
+      for (std::size_t i = 0; i < in.count; ++i) in.data[i] *= deviation;
+    }
+  }
+
+ private:
+  static constexpr std::size_t stack_floats(std::size_t batch) {
+    return Model::Encoder::stack_floats(Plan::training, batch) + Model::Decoder::stack_floats(Plan::training, batch) +
+           4 * Model::Decoder::stack_floats(Plan::inference, batch) + 4 * Model::Encoder::stack_floats(Plan::inference, batch) +
+           16 * batch * latents + 4 * batch * picture + (std::size_t{1} << 22);
+  }
+  static bool inside(float log_variance) { return log_variance > -30.0f && log_variance < 20.0f; }
+  template <class F>
+  static void each_latent(std::size_t batch, const float* moments, F&& f) {
+    for (std::size_t p = 0; p < batch * latents / channels; ++p)
+      for (std::size_t k = 0; k < channels; ++k)
+        f(p * channels + k, moments[p * 2 * channels + k], std::clamp(moments[p * 2 * channels + channels + k], -30.0f, 20.0f));
+  }
+
+  // Loss and its gradient: absolute and squared error, and absolute error of the differences between neighbours.
+  void reconstruction(const float* x, const float* y, float* dy, VaeReport& report) {
+    const std::size_t batch = options_.batch;
+    const float unit = 1.0f / static_cast<float>(batch * picture);
+    std::vector<double> loss(batch), square(batch);
+    ex_.parallel_for(batch, 1, [&](std::size_t begin, std::size_t end, int) {
+      const auto sign = [](float v) { return v > 0 ? 1.0f : v < 0 ? -1.0f : 0.0f; };
+      constexpr std::size_t row = C.width * 3;
+      for (std::size_t b = begin; b < end; ++b) {
+        const float *xb = x + b * picture, *yb = y + b * picture;
+        float* d = dy + b * picture;
+        double sum1 = 0, sum2 = 0, sum_edges = 0;
+        for (std::size_t i = 0; i < picture; ++i) {
+          const float e = yb[i] - xb[i];
+          sum1 += static_cast<double>(std::fabs(e));
+          sum2 += static_cast<double>(e * e);
+          d[i] = unit * (options_.absolute * sign(e) + 2.0f * options_.squared * e);
+        }
+        const auto edge = [&](std::size_t i, std::size_t j) {
+          const float e = (yb[j] - xb[j]) - (yb[i] - xb[i]), g = unit * options_.edges * sign(e);
+          sum_edges += static_cast<double>(std::fabs(e));
+          d[j] += g;
+          d[i] -= g;
+        };
+        for (std::size_t i = 0; i < C.height; ++i)
+          for (std::size_t j = 0; j + 3 < row; ++j) edge(i * row + j, i * row + j + 3);
+        for (std::size_t i = 0; i + 1 < C.height; ++i)
+          for (std::size_t j = 0; j < row; ++j) edge(i * row + j, (i + 1) * row + j);
+        loss[b] = static_cast<double>(options_.absolute) * sum1 + static_cast<double>(options_.squared) * sum2 + static_cast<double>(options_.edges) * sum_edges;
+        square[b] = sum2;
+      }
+    });
+    double total = 0, squares = 0;
+    for (std::size_t b = 0; b < batch; ++b) total += loss[b], squares += square[b];
+    report.loss = static_cast<float>(total * static_cast<double>(unit));
+    report.mse = static_cast<float>(squares * static_cast<double>(unit));
+  }
+
+  const Executor& ex_;
+  VaeOptions options_;
+  AlignedBuffer memory_;
+  Stack stack_;
+};
+
+}  // namespace mobilediffusion::train
