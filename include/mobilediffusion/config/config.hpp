@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "../core/activation.hpp"
+#include "../core/prediction.hpp"
 
 namespace mobilediffusion {
 
@@ -81,7 +82,7 @@ struct VaeConfig {
   bool middle_attention = true;  // its single-head attention
   bool quant_conv = true;        // 1x1 convolutions around the latents
   bool separable_samplers = false;  // of the decoder's up-sampling convolutions
-  std::size_t groups = 32;
+  std::size_t groups = 32;  // 0: no normalization (TAESD): cheaper, and flat colours stay exact
   std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
 };
 
@@ -92,9 +93,6 @@ struct TextEncoderConfig {
   bool causal = true;
   bool pooled = false;  // also the sum of the prompt's token embeddings: a path that no mean over the caption can drown
 };
-
-enum class Schedule { scaled_linear, cosine };
-enum class Prediction { epsilon, v, sample };
 
 struct SamplerConfig {
   Schedule schedule = Schedule::scaled_linear;

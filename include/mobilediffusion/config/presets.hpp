@@ -25,8 +25,8 @@ inline constexpr ModelConfig emoji{
              .attention = {.head_dim = 32, .position_embedding = true},
              .context_length = 24, .context_width = 192, .pooled_width = 192, .time_width = 384, .groups = 16},
     .vae = {.height = 128, .width = 128, .latent_channels = 8, .patch = 2, .levels = 3, .encoder_channels = {32, 64, 128},
-            .decoder_channels = {32, 64, 128}, .encoder_resnets = 1, .decoder_resnets = 2, .middle = false, .middle_attention = false,
-            .quant_conv = false, .separable_samplers = true, .groups = 8, .scaling_millionths = 1'000'000},
+            .decoder_channels = {32, 80, 128}, .encoder_resnets = 1, .decoder_resnets = 2, .middle = false, .middle_attention = false,
+            .quant_conv = false, .separable_samplers = true, .groups = 0, .scaling_millionths = 1'000'000},
     .sampler = {.schedule = Schedule::cosine, .prediction = Prediction::v, .shift_percent = 300, .steps = 20, .guidance_percent = 250},
 };
 

@@ -69,8 +69,8 @@ struct ValidVae {
                 "mobilediffusion: the picture must be divisible by the VAE's down-sampling, patch * 2^(levels-1); change `height` or `width`");
   static constexpr bool widths() {
     for (std::size_t l = 0; l < C.levels; ++l)
-      if (C.groups == 0 || C.encoder_channels[l] == 0 || C.encoder_channels[l] % C.groups != 0 || C.decoder_channels[l] == 0 ||
-          C.decoder_channels[l] % C.groups != 0)
+      if (C.encoder_channels[l] == 0 || C.decoder_channels[l] == 0 ||
+          (C.groups > 0 && (C.encoder_channels[l] % C.groups != 0 || C.decoder_channels[l] % C.groups != 0)))
         return false;
     return true;
   }
@@ -78,6 +78,7 @@ struct ValidVae {
   static_assert(C.encoder_resnets >= 1 && C.decoder_resnets >= 1,
                 "mobilediffusion: the VAE needs at least one residual block per level; change `encoder_resnets` or `decoder_resnets`");
   static_assert(C.middle || !C.middle_attention, "mobilediffusion: the VAE's attention stands in its middle; set `middle` or clear `middle_attention`");
+  static_assert(!C.middle_attention || C.groups > 0, "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
   static_assert(C.latent_channels >= 1, "mobilediffusion: latents need at least one channel; change `latent_channels`");
   static constexpr bool value = true;
 };

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <numbers>
 
-#include "../config/config.hpp"
+#include "../core/prediction.hpp"
 
 namespace mobilediffusion {
 

@@ -8,6 +8,7 @@
 #include "../core/executor.hpp"
 #include "../core/memory.hpp"
 #include "../core/param.hpp"
+#include "../plan/plan.hpp"
 
 namespace mobilediffusion {
 
@@ -16,26 +17,6 @@ struct Context {
   Stack& stack;       // activations: released block by block in inference, kept for backward in training
   std::size_t batch;  // images (or captions) that pass together
   bool packed;        // matrices are packed for the kernels (inference); training changes them each step and leaves them plain
-};
-
-// What becomes of a part's activations when it ends: released (inference) or kept for backward (training).
-enum class Plan { inference, training };
-
-// A forward pass without its arithmetic: the same takes and parts in the same order give the exact peak of its stack.
-struct Planned {
-  Plan plan;
-  std::size_t used = 0, peak = 0;  // floats
-
-  constexpr Planned& take(std::size_t floats) {
-    used += aligned(floats);
-    peak = std::max(peak, used);
-    return *this;
-  }
-  constexpr Planned& part(std::size_t floats) {  // something with a scope of its own, that peaks at `floats`
-    peak = std::max(peak, used + floats);
-    if (plan == Plan::training) used += floats;
-    return *this;
-  }
 };
 
 }  // namespace mobilediffusion

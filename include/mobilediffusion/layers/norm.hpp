@@ -2,7 +2,12 @@
 // torch.nn.GroupNorm (with an optional SiLU behind it) and torch.nn.LayerNorm.
 #pragma once
 
+#include <type_traits>
+
+#include "../kernels/activation.hpp"
+#include "../kernels/backward/activation.hpp"
 #include "../kernels/backward/norm.hpp"
+#include "../kernels/elementwise.hpp"
 #include "../kernels/norm.hpp"
 #include "context.hpp"
 
@@ -23,26 +28,41 @@ struct GroupNormSpec {
 
 template <GroupNormSpec S>
 struct GroupNorm {
-  static_assert(S.groups > 0 && S.channels % S.groups == 0,
+  static constexpr bool normalizes = S.groups > 0;  // 0 groups: the activation alone, as in TAESD
+  static_assert(!normalizes || S.channels % S.groups == 0,
                 "mobilediffusion: channels of a GroupNorm must be a multiple of its groups; change `groups` or the stage's channels");
-  struct Weights {
+  struct Affine {
     Param<S.channels> weight, bias;
   };
-  static constexpr std::size_t stack_floats(std::size_t batch) { return aligned(batch * S.groups * 2); }
+  using Weights = std::conditional_t<normalizes, Affine, Absent>;
+  static constexpr std::size_t stack_floats(std::size_t batch) { return normalizes ? aligned(batch * S.groups * 2) : 0; }
 
   // x, y: [batch][pixels][channels]. Takes its statistics from the stack: the caller's scope holds them.
-  static void forward(Context& c, const Weights& w, const float* x, float* y, NormSaved& saved, float epsilon) {
-    float* statistics = c.stack.take(c.batch * S.groups * 2);
-    kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data, S.activation,
-                        statistics);
-    saved = {x, statistics};
+  static void forward(Context& c, [[maybe_unused]] const Weights& w, const float* x, float* y, NormSaved& saved,
+                      [[maybe_unused]] float epsilon) {
+    if constexpr (normalizes) {
+      float* statistics = c.stack.take(c.batch * S.groups * 2);
+      kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data, S.activation,
+                          statistics);
+      saved = {x, statistics};
+    } else {
+      kernels::activate(c.executor, S.activation, x, y, c.batch * S.pixels * S.channels);
+      saved = {x, nullptr};
+    }
   }
-  static void backward(Context& c, const Weights& w, const Weights& g, const NormSaved& saved, const float* dy, float* dx,
-                       bool accumulate) {
+  static void backward(Context& c, [[maybe_unused]] const Weights& w, [[maybe_unused]] const Weights& g, const NormSaved& saved,
+                       const float* dy, float* dx, bool accumulate) {
     Scope scope(c.stack);
-    float* partial = c.stack.take(c.batch * 2 * S.channels);
-    kernels::group_norm_backward(c.executor, saved.x, dy, dx, accumulate, c.batch, S.pixels, S.channels, S.groups, w.weight.data,
-                                 w.bias.data, S.activation, saved.statistics, g.weight.data, g.bias.data, partial);
+    if constexpr (normalizes) {
+      float* partial = c.stack.take(c.batch * 2 * S.channels);
+      kernels::group_norm_backward(c.executor, saved.x, dy, dx, accumulate, c.batch, S.pixels, S.channels, S.groups, w.weight.data,
+                                   w.bias.data, S.activation, saved.statistics, g.weight.data, g.bias.data, partial);
+    } else {
+      const std::size_t floats = c.batch * S.pixels * S.channels;
+      float* d = accumulate ? c.stack.take(floats) : dx;
+      kernels::activate_backward(c.executor, S.activation, saved.x, dy, d, floats);
+      if (accumulate) kernels::add_to(c.executor, d, dx, floats);
+    }
   }
 };
 

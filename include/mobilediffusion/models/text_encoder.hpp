@@ -80,10 +80,13 @@ class TextEncoder {
   static constexpr std::size_t macs =
       C.layers * (4 * Projection::macs(C.length) + 2 * C.length * C.length * C.width + Fc1::macs(C.length) + Fc2::macs(C.length));
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width);
-    const std::size_t attention = tensor + Norm::stack_floats(rows) + 4 * tensor + aligned(batch * C.heads * C.length);
-    const std::size_t mlp = tensor + Norm::stack_floats(rows) + 2 * aligned(rows * hidden);
-    return tensor + 2 * C.layers * tensor + Norm::stack_floats(rows) + (plan == Plan::training ? C.layers : 1) * parts(plan, {attention, mlp});
+    const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width), norm = Norm::stack_floats(rows);
+    const std::size_t attention = 5 * tensor + norm + aligned(batch * C.heads * C.length);
+    const std::size_t mlp = tensor + norm + 2 * aligned(rows * hidden);
+    Planned p{plan};
+    p.take(tensor);
+    for (std::size_t i = 0; i < C.layers; ++i) p.take(tensor).part(attention).take(tensor).part(mlp);
+    return p.take(norm).peak;
   }
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 

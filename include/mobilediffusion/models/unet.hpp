@@ -178,20 +178,6 @@ class Unet {
     });
     return result;
   }
-  static constexpr std::size_t stages_stack(Plan plan, std::size_t batch) {
-    std::size_t total = 0;
-    unroll<C.levels>([&]<std::size_t L>(Index<L>) {
-      total = parts(plan, {total, Down<L>::stack_floats(plan, batch), Up<L>::stack_floats(plan, batch)});
-    });
-    if constexpr (has_middle) {
-      const std::size_t resnets = C.middle.resnets * (plan == Plan::training ? MiddleResnet::stack_floats(plan, batch) : 0);
-      total = parts(plan, {total, resnets, MiddleResnet::stack_floats(Plan::inference, batch)});
-      if constexpr (has_middle_transformer) total = parts(plan, {total, Transformer2D<middle_spec>::stack_floats(plan, batch)});
-    }
-    return total;
-  }
-  static constexpr std::size_t middle_tensors = has_middle ? C.middle.resnets + (has_middle_transformer ? 1 : 0) : 0;
-
  public:
   static constexpr std::size_t parameters = reflect::parameters<Weights>();
   static constexpr std::size_t weight_bytes = 4 * parameters;
@@ -203,12 +189,19 @@ class Unet {
     return total;
   }();
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    std::size_t kept = aligned(batch * first) + (C.pooled_width != 0 ? 7 : 4) * aligned(batch * time_width);
-    for (std::size_t i = 0; i < skips; ++i) kept += aligned(batch * skip_floats(i));
-    kept += middle_tensors * aligned(batch * low_pixels * last);
-    unroll<C.levels>([&]<std::size_t J>(Index<J>) { kept += aligned(batch * Up<J>::output_floats); });
-    kept += NormOut::stack_floats(batch) + aligned(batch * pixels * first);
-    return kept + stages_stack(plan, batch);
+    Planned p{plan};
+    p.take(batch * first).take((C.pooled_width != 0 ? 7 : 4) * aligned(batch * time_width));
+    for (std::size_t i = 0; i < skips; ++i) p.take(batch * skip_floats(i));
+    unroll<C.levels>([&]<std::size_t L>(Index<L>) { p.part(Down<L>::stack_floats(plan, batch)); });
+    if constexpr (has_middle) {
+      const std::size_t tensor = batch * low_pixels * last, resnet = MiddleResnet::stack_floats(plan, batch);
+      p.take(tensor).part(resnet);
+      if constexpr (has_middle_transformer) p.take(tensor).part(Transformer2D<middle_spec>::stack_floats(plan, batch));
+      if (C.middle.resnets == 2) p.take(tensor).part(resnet);
+    }
+    unroll<C.levels>([&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
+    p.take(batch * pixels * first).take(NormOut::stack_floats(batch));
+    return p.peak;
   }
   // Of one image; the sampler's own buffers are counted by the pipeline.
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);

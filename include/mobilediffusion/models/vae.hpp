@@ -39,9 +39,11 @@ struct VaeMiddle {
   };
   static constexpr std::size_t macs = 2 * Resnet::macs + (S.attention ? Attend::macs : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    const std::size_t tensor = aligned(batch * tokens * S.channels);
-    return tensor + (S.attention ? 2 * tensor + Norm::stack_floats(batch) : 0) +
-           parts(plan, {Resnet::stack_floats(plan, batch), Resnet::stack_floats(plan, batch), S.attention ? Attend::stack_floats(batch) : 0});
+    const std::size_t tensor = batch * tokens * S.channels, resnet = Resnet::stack_floats(plan, batch);
+    Planned p{plan};
+    p.take(tensor).part(resnet);
+    if (S.attention) p.take(tensor).take(Norm::stack_floats(batch)).take(tensor).part(Attend::stack_floats(batch));
+    return p.part(resnet).peak;
   }
   static void forward(Context& c, const Weights& w, const float* x, float* y, Saved& s) {
     Scope scope(c.stack);
@@ -136,14 +138,17 @@ class Vae {
       return total;
     }();
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-      std::size_t kept = (C.patch > 1 ? aligned(batch * picture_floats) : 0) + aligned(batch * top_pixels * top), most = 0;
+      Planned p{plan};
+      if (C.patch > 1) p.take(batch * picture_floats);
+      p.take(batch * top_pixels * top);
       unroll<C.levels>([&]<std::size_t L>(Index<L>) {
-        for (std::size_t i = 0; i < Down<L>::outputs; ++i) kept += aligned(batch * Down<L>::output_floats(i));
-        most = parts(plan, {most, Down<L>::stack_floats(plan, batch)});
+        for (std::size_t i = 0; i < Down<L>::outputs; ++i) p.take(batch * Down<L>::output_floats(i));
+        p.part(Down<L>::stack_floats(plan, batch));
       });
-      if (C.middle) kept += aligned(batch * low_pixels * bottom);
-      kept += aligned(batch * low_pixels * bottom) + NormOut::stack_floats(batch) + (C.quant_conv ? aligned(batch * low_pixels * moments) : 0);
-      return kept + parts(plan, {most, C.middle ? Middle::stack_floats(plan, batch) : 0});
+      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
+      p.take(batch * low_pixels * bottom).take(NormOut::stack_floats(batch));
+      if (C.quant_conv) p.take(batch * low_pixels * moments);
+      return p.peak;
     }
     static void forward(Context& c, const Weights& w, const auto& quant, const float* x, float* y, Saved& s) {
       Scope scope(c.stack);
@@ -248,13 +253,14 @@ class Vae {
       return total;
     }();
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-      std::size_t kept = (C.quant_conv ? aligned(batch * latent_floats) : 0) + (C.middle ? 2 : 1) * aligned(batch * low_pixels * bottom), most = 0;
-      unroll<C.levels>([&]<std::size_t J>(Index<J>) {
-        kept += aligned(batch * Up<J>::output_floats);
-        most = parts(plan, {most, Up<J>::stack_floats(plan, batch)});
-      });
-      kept += aligned(batch * top_pixels * top) + NormOut::stack_floats(batch) + (C.patch > 1 ? aligned(batch * picture_floats) : 0);
-      return kept + parts(plan, {most, C.middle ? Middle::stack_floats(plan, batch) : 0});
+      Planned p{plan};
+      if (C.quant_conv) p.take(batch * latent_floats);
+      p.take(batch * low_pixels * bottom);
+      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
+      unroll<C.levels>([&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
+      p.take(batch * top_pixels * top).take(NormOut::stack_floats(batch));
+      if (C.patch > 1) p.take(batch * picture_floats);
+      return p.peak;
     }
     static void forward(Context& c, const Weights& w, const auto& post_quant, const float* z, float* y, Saved& s) {
       Scope scope(c.stack);

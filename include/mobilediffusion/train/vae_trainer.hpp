@@ -17,7 +17,7 @@ struct VaeOptions {
   OptimizerOptions optimizer{};
   std::size_t batch = 8;
   float absolute = 1.0f, edges = 0.5f, squared = 0.3f, kl = 1e-4f;  // weights of the losses
-  float latent_noise = 0.1f;  // deviation, relative to that of the latents
+  float latent_noise = 0.05f;  // deviation, relative to that of the latents
   std::uint64_t seed = 1;
 };
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// One file is one model: every weight, the tokenizer and the configuration's fingerprint.
+#pragma once
+
+#include <charconv>
+#include <filesystem>
+#include <string>
+
+#include "config/validate.hpp"
+#include "io/weights.hpp"
+#include "reflect/fingerprint.hpp"
+#include "models/text_encoder.hpp"
+#include "models/unet.hpp"
+#include "models/vae.hpp"
+
+namespace mobilediffusion {
+
+template <ModelConfig M>
+struct ModelWeights {
+  typename TextEncoder<M.text>::Weights text_encoder;
+  typename Unet<M.unet>::Weights unet;
+  typename Vae<M.vae>::Weights vae;
+};
+
+namespace detail {
+inline constexpr const char *fingerprint_key = "mobilediffusion.fingerprint", *tokenizer_key = "mobilediffusion.tokenizer";
+inline std::string hexadecimal(std::uint64_t value) {
+  char text[16];
+  const auto r = std::to_chars(text, text + 16, value, 16);
+  return {text, r.ptr};
+}
+}  // namespace detail
+
+// Throws Error unless the file is exactly model M: fingerprint, every tensor with its shape and a readable dtype, none besides.
+template <ModelConfig M>
+void check_model(const SafetensorsFile& file) {
+  constexpr std::uint64_t expected = reflect::fingerprint(M);
+  const std::string& found = file.require_metadata(detail::fingerprint_key);
+  check_weights<ModelWeights<M>>(file, "");
+  if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n)
+    throw Error(detail::join({"file ", file.name(), ": expected ", n, " tensors, found ", file.tensors().size()}));
+  if (found != detail::hexadecimal(expected))
+    throw Error(detail::join({"file ", file.name(), ": expected the configuration's fingerprint ", detail::hexadecimal(expected), ", found ",
+                              detail::printable(found), ": trained for another configuration"}));
+}
+
+// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the training.
+template <ModelConfig M>
+void write_model(const std::filesystem::path& path, const ModelWeights<M>& weights, std::string_view tokenizer, Dtype dtype,
+                 Metadata metadata = {}) {
+  std::vector<TensorToWrite> tensors;
+  list_weights(tensors, "", weights, dtype);
+  metadata[detail::fingerprint_key] = detail::hexadecimal(reflect::fingerprint(M));
+  metadata[detail::tokenizer_key] = base64_encode(tokenizer);
+  write_safetensors(path, tensors, metadata);
+}
+
+}  // namespace mobilediffusion

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Captions to latents: text encoder once, then UNet and DDIM step by step, with classifier-free guidance in one batch.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../config/validate.hpp"
+#include "../core/random.hpp"
+#include "../diffusion/sampler.hpp"
+#include "text_encoder.hpp"
+#include "unet.hpp"
+
+namespace mobilediffusion {
+
+// What a generation call reports after each step; returning false from the callback cancels.
+struct Progress {
+  std::size_t step = 0, steps = 0;
+};
+
+template <ModelConfig M>
+struct Sampling {
+  static_assert(ValidModel<M>::value);
+  using Text = TextEncoder<M.text>;
+  using Net = Unet<M.unet>;
+  static constexpr std::size_t latents = Net::latent_floats;
+
+  // For `count` captions with guidance (twice that many passes in a batch).
+  static constexpr std::size_t stack_floats(std::size_t count) {
+    const std::size_t n = 2 * count;
+    return aligned(n * Text::context_floats) + (M.text.pooled ? aligned(n * Text::pooled_floats) : 0) + aligned(n) + 2 * aligned(n * latents) +
+           std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
+  }
+
+  // ids [2 * count][length]: the captions, then what guidance leads away from (the second half is not read at guidance 1).
+  // z [count][latents] receives the latents of caption i with the noise of seeds[i]. Allocates nothing. False: cancelled.
+  template <class OnStep>
+  static bool run(const Executor& ex, Stack& stack, bool packed, const typename Text::Weights& text, const typename Net::Weights& net,
+                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t count, std::size_t steps, float guidance, float* z,
+                  OnStep&& on_step) {
+    const bool guided = guidance != 1.0f;
+    const std::size_t n = guided ? 2 * count : count, floats = count * latents;
+    const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
+    Scope scope(stack);
+    Context c{ex, stack, n, packed};
+    float* context = stack.take(n * Text::context_floats);
+    float* pooled = M.text.pooled ? stack.take(n * Text::pooled_floats) : nullptr;
+    float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);
+    typename Text::Saved text_saved{};
+    Text::forward(c, text, ids, context, pooled, text_saved);
+    for (std::size_t i = 0; i < count; ++i) Random(seeds[i], 0).normals({z + i * latents, latents});
+    typename Net::Saved saved{};
+    for (std::size_t step = 0; step < steps; ++step) {
+      const float from = step_time(step, steps, shift), to = step_time(step + 1, steps, shift);
+      std::fill_n(times, n, timestep(M.sampler.schedule, from));
+      std::copy_n(z, floats, input);
+      if (guided) std::copy_n(z, floats, input + floats);
+      Net::forward(c, net, input, times, context, pooled, output, saved);
+      if (guided) guide(output + floats, output, guidance, output, floats);
+      ddim_step(M.sampler.prediction, noise_level(M.sampler.schedule, from), noise_level(M.sampler.schedule, to), output, z, floats);
+      if (!on_step(Progress{step + 1, steps})) return false;
+    }
+    return true;
+  }
+};
+
+}  // namespace mobilediffusion

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ten-line user interface: a prompt becomes a picture.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/image.hpp"
+#include "io/tokenizer.hpp"
+#include "model_file.hpp"
+#include "models/sampling.hpp"
+
+namespace mobilediffusion {
+
+struct Request {
+  std::string prompt;
+  std::string negative{};            // what guidance leads away from; empty: no caption
+  std::uint64_t seed = 0;
+  std::optional<std::size_t> steps{};  // 1 to 1000; default: the configuration's
+  std::optional<float> guidance{};     // >= 0; 1: none, half the work; default: the configuration's
+};
+
+// A loaded model. Generating allocates no memory but the picture and the tokenizer's own; it prints nothing and keeps no
+// global state: any number of models may run at once, one thread each at a time. Same request, same bytes, on any number of
+// threads.
+template <ModelConfig M>
+class TextToImage {
+  using Text = TextEncoder<M.text>;
+  using Net = Unet<M.unet>;
+  using Autoencoder = Vae<M.vae>;
+  using Sampler = Sampling<M>;
+  using Weights = ModelWeights<M>;
+
+ public:
+  static constexpr ModelConfig config = M;
+  static constexpr std::size_t width = M.vae.width, height = M.vae.height, context_length = M.text.length;
+  static constexpr std::size_t parameters = reflect::parameters<Weights>();
+  static constexpr std::size_t weight_bytes = 4 * reflect::storage_floats<Weights>();
+  // Everything that one generation needs besides weights and kernel scratch.
+  static constexpr std::size_t activation_bytes =
+      4 * (aligned(Autoencoder::latent_floats) + aligned(Autoencoder::picture_floats) +
+           std::max(Sampler::stack_floats(1), Autoencoder::Decoder::stack_floats(Plan::inference, 1)));
+
+  // Reads and packs the weights. Throws Error for a file that is not exactly this model, before anything of it is used.
+  // threads: 0 means all.
+  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(SafetensorsFile(path), threads) {}
+
+  // Throws Error for a prompt that is empty, not UTF-8 or too long, and for steps or guidance out of range. on_step(Progress)
+  // is called after every step; if it returns false, generation stops and the picture is empty (width 0).
+  template <class OnStep>
+  Image generate(const Request& request, OnStep&& on_step) {
+    std::array<std::int32_t, 2 * context_length> ids{};
+    const auto prompt = tokenizer_.encode(request.prompt, context_length);
+    const auto negative = request.negative.empty() ? tokenizer_.encode_unconditional(context_length)
+                                                   : tokenizer_.encode(request.negative, context_length);
+    std::copy(prompt.begin(), prompt.end(), ids.begin());
+    std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
+    Image image(width, height);
+    const float guidance = request.guidance.value_or(static_cast<float>(M.sampler.guidance_percent) * 0.01f);
+    if (!generate(ids, request.seed, request.steps.value_or(M.sampler.steps), guidance, image.rgb, on_step)) return {};
+    return image;
+  }
+  Image generate(const Request& request) {
+    return generate(request, [](Progress) { return true; });
+  }
+
+  // The same from token ids (prompt, then negative; context_length each) into rgb [height][width][3]; allocates nothing.
+  // False: cancelled, rgb untouched.
+  template <class OnStep>
+  bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
+                std::span<std::uint8_t> rgb, OnStep&& on_step) {
+    if (steps < 1 || steps > 1000) throw Error(detail::join({"steps: expected 1 to 1000, found ", steps}));
+    if (!(guidance >= 0.0f) || !std::isfinite(guidance)) throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
+    if (rgb.size() != width * height * 3) throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", rgb.size()}));
+    for (std::int32_t id : ids)
+      if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
+        throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
+    Stack stack(activations_);
+    float* z = stack.take(Autoencoder::latent_floats);
+    float* picture = stack.take(Autoencoder::picture_floats);
+    if (!Sampler::run(executor_, stack, true, weights_.text_encoder, weights_.unet, ids.data(), &seed, 1, steps, guidance, z, on_step)) return false;
+    for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
+    Context c{executor_, stack, 1, true};
+    typename Autoencoder::Decoder::Saved saved{};
+    Autoencoder::decode(c, weights_.vae, z, picture, saved);
+    for (std::size_t i = 0; i < rgb.size(); ++i)
+      rgb[i] = static_cast<std::uint8_t>(std::lround((std::min(std::max(picture[i], -1.0f), 1.0f) + 1.0f) * 127.5f));
+    return true;
+  }
+
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const Metadata& metadata() const { return metadata_; }
+  int threads() const { return executor_.threads(); }
+  // Held by this object: weights, activations, kernel scratch.
+  std::size_t memory_bytes() const { return blob_.bytes() + activations_.bytes() + executor_.scratch_bytes(); }
+
+ private:
+  static const SafetensorsFile& checked(const SafetensorsFile& file) {
+    check_model<M>(file);
+    return file;
+  }
+  TextToImage(const SafetensorsFile& file, int threads)
+      : executor_(threads), tokenizer_(base64_decode(checked(file).require_metadata(detail::tokenizer_key))), metadata_(file.metadata()),
+        blob_(reflect::storage_floats<Weights>()), activations_(activation_bytes / 4) {
+    if (tokenizer_.vocabulary() > M.text.vocabulary)
+      throw Error(detail::join({"file ", file.name(), ": tokenizer: expected at most ", M.text.vocabulary, " pieces, found ", tokenizer_.vocabulary()}));
+    reflect::bind(weights_, blob_.data());
+    std::vector<float> scratch;
+    read_weights(file, "", weights_, [&]<class Leaf>(Leaf& leaf) {
+      if constexpr (Leaf::is_matrix) {
+        scratch.resize(Leaf::storage);
+        kernels::pack_weights(leaf.data, Leaf::rows, Leaf::columns, scratch.data());
+        std::copy(scratch.begin(), scratch.end(), leaf.data);
+      }
+    });
+    metadata_.erase(detail::tokenizer_key);
+  }
+
+  Executor executor_;
+  Tokenizer tokenizer_;
+  Metadata metadata_;
+  AlignedBuffer blob_, activations_;
+  Weights weights_{};
+};
+
+}  // namespace mobilediffusion
