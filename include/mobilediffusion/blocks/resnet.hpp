@@ -47,9 +47,11 @@ struct ResnetBlock {
 
   static constexpr std::size_t macs = Conv1::macs + Conv2::macs + (has_time ? Time::macs(1) : 0) + (has_shortcut ? Shortcut::macs(pixels) : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    return Norm1::stack_floats(batch) + aligned(batch * pixels * S.in) + aligned(batch * pixels * S.out) * 2 +
-           Norm2::stack_floats(batch) + (has_time ? aligned(batch * S.out) : 0) +
-           parts(plan, {Conv1::stack_floats(batch), Conv2::stack_floats(batch)});
+    Planned p{plan};
+    p.take(batch * pixels * S.in).take(Norm1::stack_floats(batch)).take(batch * pixels * S.out);
+    if (has_time) p.take(batch * S.out);
+    p.part(Conv1::stack_floats(batch)).take(batch * pixels * S.out).take(Norm2::stack_floats(batch)).part(Conv2::stack_floats(batch));
+    return p.peak;
   }
 
   // x [batch][pixels][in], time [batch][time_width] (already through SiLU) -> y [batch][pixels][out]

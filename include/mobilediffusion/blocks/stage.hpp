@@ -68,7 +68,17 @@ struct StageParts {
   using All = Tuples<std::make_index_sequence<S.resnets>>;
 
   static constexpr std::size_t pixels = S.height * S.width;
-  static constexpr std::size_t tensor(std::size_t batch) { return aligned(batch * pixels * S.channels); }
+
+  // Of one residual block with what stands around it: the joined skip before, the transformers behind.
+  template <std::size_t I>
+  static constexpr std::size_t step_floats(Plan plan, std::size_t batch) {
+    Planned p{plan};
+    if (S.skips[I] > 0) p.take(batch * pixels * resnet_spec(S, I).in);
+    if constexpr (has_transformer<I>) p.take(batch * pixels * S.channels);
+    p.part(Resnet<I>::stack_floats(plan, batch));
+    if constexpr (has_transformer<I>) p.part(Transformer<I>::stack_floats(plan, batch));
+    return p.peak;
+  }
 
   static constexpr std::size_t macs() {
     std::size_t total = 0;
@@ -107,14 +117,10 @@ struct DownStage : StageParts<S> {
     return i < S.resnets ? Base::pixels * S.channels : Sampler::out_pixels * S.channels;
   }
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    std::size_t total = 0;
-    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
-      std::size_t floats = Resnet<I>::stack_floats(plan, batch);
-      if constexpr (Base::template has_transformer<I>)
-        floats = Base::tensor(batch) + parts(plan, {floats, Transformer<I>::stack_floats(plan, batch)});
-      total = parts(plan, {total, floats});
-    });
-    return S.sampler ? parts(plan, {total, Sampler::stack_floats(batch)}) : total;
+    Planned p{plan};
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) { p.part(Base::template step_floats<I>(plan, batch)); });
+    if (S.sampler) p.part(Sampler::stack_floats(batch));
+    return p.peak;
   }
 
   // x [batch][pixels][in] -> outputs[i], each caller-owned memory of batch * output_floats(i)
@@ -187,15 +193,13 @@ struct UpStage : StageParts<S> {
   static constexpr std::size_t macs = Base::macs() + (S.sampler ? Sampler::macs : 0);
   static constexpr std::size_t output_floats = (S.sampler ? Sampler::out_pixels : Base::pixels) * S.channels;  // per image
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    std::size_t total = 0, kept = 0;
+    Planned p{plan};
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
-      std::size_t floats = Resnet<I>::stack_floats(plan, batch);
-      if constexpr (Base::template has_transformer<I>)
-        floats = Base::tensor(batch) + parts(plan, {floats, Transformer<I>::stack_floats(plan, batch)});
-      total = parts(plan, {total, floats + (S.skips[I] > 0 ? aligned(batch * Base::pixels * resnet_spec(S, I).in) : 0)});
-      kept += I + 1 < S.resnets || S.sampler ? Base::tensor(batch) : 0;
+      if (I + 1 < S.resnets || S.sampler) p.take(batch * Base::pixels * S.channels);
+      p.part(Base::template step_floats<I>(plan, batch));
     });
-    return kept + (S.sampler ? parts(plan, {total, Sampler::stack_floats(batch)}) : total);
+    if (S.sampler) p.part(Sampler::stack_floats(batch));
+    return p.peak;
   }
 
   // x [batch][pixels][in]; skips[i] [batch][pixels][S.skips[i]] join residual block i (the VAE's decoder has none: null)

@@ -53,11 +53,12 @@ struct TransformerBlock {
   static constexpr std::size_t macs =
       (S.self_attention ? SelfAttention::macs : 0) + (S.cross_attention ? CrossAttention::macs : 0) + Mlp::macs(S.tokens);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    const std::size_t rows = batch * S.tokens, tensor = aligned(rows * S.width);
-    const std::size_t attentions = (S.self_attention ? 1 : 0) + (S.cross_attention ? 1 : 0);
-    return attentions * (2 * tensor + Norm::stack_floats(rows)) + tensor + Norm::stack_floats(rows) +
-           parts(plan, {S.self_attention ? SelfAttention::stack_floats(batch) : 0,
-                        S.cross_attention ? CrossAttention::stack_floats(batch) : 0, Mlp::stack_floats(rows)});
+    const std::size_t rows = batch * S.tokens, tensor = rows * S.width, norm = Norm::stack_floats(rows);
+    Planned p{plan};
+    if (S.self_attention) p.take(tensor).take(norm).take(tensor).part(SelfAttention::stack_floats(batch));
+    if (S.cross_attention) p.take(tensor).take(norm).take(tensor).part(CrossAttention::stack_floats(batch));
+    p.take(tensor).take(norm).part(Mlp::stack_floats(rows));
+    return p.peak;
   }
 
   // x [batch][tokens][width], context [batch][context_length][context_width] -> y as x
@@ -125,9 +126,12 @@ struct Transformer2D {
 
   static constexpr std::size_t macs = S.depth * Block::macs + (S.projections ? 2 * Projection::macs(S.tokens) : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
-    const std::size_t tensor = aligned(batch * S.tokens * S.width);
-    return Norm::stack_floats(batch) + tensor + (S.projections ? tensor : 0) + S.depth * tensor +
-           (plan == Plan::training ? S.depth : 1) * Block::stack_floats(plan, batch);
+    const std::size_t tensor = batch * S.tokens * S.width;
+    Planned p{plan};
+    p.take(tensor).take(Norm::stack_floats(batch));
+    if (S.projections) p.take(tensor);
+    for (std::size_t i = 0; i < S.depth; ++i) p.take(tensor).part(Block::stack_floats(plan, batch));
+    return p.peak;
   }
 
   static void forward(Context& c, const Weights& w, const float* x, const float* context, float* y, Saved& saved) {
