@@ -14,7 +14,7 @@
 #include "dataset.hpp"
 #include "mobilediffusion/io/tokenizer.hpp"
 #include "mobilediffusion/model_file.hpp"
-#include "mobilediffusion/models/sampling.hpp"
+#include "mobilediffusion/sampling.hpp"
 #include "mobilediffusion/train/diffusion_trainer.hpp"
 #include "mobilediffusion/train/tokenizer.hpp"
 #include "training.hpp"

@@ -16,7 +16,7 @@
 #include "io/image.hpp"
 #include "io/tokenizer.hpp"
 #include "model_file.hpp"
-#include "models/sampling.hpp"
+#include "sampling.hpp"
 
 namespace mobilediffusion {
 

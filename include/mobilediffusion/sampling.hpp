@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../config/validate.hpp"
-#include "../core/random.hpp"
-#include "../diffusion/sampler.hpp"
-#include "text_encoder.hpp"
-#include "unet.hpp"
+#include "config/validate.hpp"
+#include "core/random.hpp"
+#include "diffusion/sampler.hpp"
+#include "models/text_encoder.hpp"
+#include "models/unet.hpp"
 
 namespace mobilediffusion {
 
