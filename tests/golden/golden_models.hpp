@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models against PyTorch: outputs and the gradients of every weight and input.
+#pragma once
+
+#include "golden/golden.hpp"
+#include "mobilediffusion/models/text_encoder.hpp"
+#include "mobilediffusion/models/unet.hpp"
+#include "mobilediffusion/models/vae.hpp"
+
+namespace golden {
+
+using mobilediffusion::Context;
+using mobilediffusion::Plan;
+
+template <mobilediffusion::UnetConfig C>
+void unet(const char* file) {
+  using Model = mobilediffusion::Unet<C>;
+  constexpr bool pooled = C.pooled_width != 0;
+  Case<typename Model::Weights> g(file, "unet");
+  typename Model::Saved saved;
+  g.run(
+      Model::stack_floats(Plan::inference, batch),
+      [&](Context& c, const auto& w) {
+        Model::forward(c, w, g.input("z"), g.input("timesteps"), g.input("context"), pooled ? g.input("pooled") : nullptr,
+                       g.output("y"), saved);
+      },
+      [&](Context& c, const auto& w, const auto& d) {
+        Model::backward(c, w, d, saved, g.cotangent("y"), g.assigned("z"), g.added("context"),
+                        pooled ? g.added("pooled") : nullptr);
+      });
+}
+
+template <mobilediffusion::VaeConfig C>
+void vae(const char* file) {
+  using Model = mobilediffusion::Vae<C>;
+  Case<typename Model::Weights> g(file, "vae");
+  typename Model::Encoder::Saved encoder;
+  typename Model::Decoder::Saved decoder;
+  g.run(
+      std::max(Model::Encoder::stack_floats(Plan::inference, batch), Model::Decoder::stack_floats(Plan::inference, batch)),
+      [&](Context& c, const auto& w) {
+        Model::encode(c, w, g.input("picture"), g.output("moments"), encoder);
+        Model::decode(c, w, g.input("z"), g.output("picture"), decoder);
+      },
+      [&](Context& c, const auto& w, const auto& d) {
+        Model::encode_backward(c, w, d, encoder, g.cotangent("moments"));
+        Model::decode_backward(c, w, d, decoder, g.cotangent("picture"), g.assigned("z"));
+      });
+}
+
+template <mobilediffusion::TextEncoderConfig C>
+void text(const char* file) {
+  using Model = mobilediffusion::TextEncoder<C>;
+  Case<typename Model::Weights> g(file, "text");
+  typename Model::Saved saved;
+  g.run(
+      Model::stack_floats(Plan::inference, batch),
+      [&](Context& c, const auto& w) {
+        Model::forward(c, w, g.ids("ids"), g.output("context"), C.pooled ? g.output("pooled") : nullptr, saved);
+      },
+      [&](Context& c, const auto& w, const auto& d) {
+        Model::backward(c, w, d, saved, g.cotangent("context"), C.pooled ? g.cotangent("pooled") : nullptr);
+      });
+}
+
+}  // namespace golden

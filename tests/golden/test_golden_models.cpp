@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The preset `tiny` against its twin in PyTorch.
+#include "golden/golden_models.hpp"
+#include "mobilediffusion/config/presets.hpp"
+
+using namespace mobilediffusion;
+
+TEST_CASE("golden: the UNet equals its twin in PyTorch") { golden::unet<presets::tiny.unet>("models"); }
+TEST_CASE("golden: the VAE equals its twin in PyTorch") { golden::vae<presets::tiny.vae>("models"); }
+TEST_CASE("golden: the text encoder equals its twin in PyTorch") { golden::text<presets::tiny.text>("models"); }
