@@ -53,7 +53,8 @@ double peak() {
   const auto f = [&] {
     for (int i = 0; i < 20000; ++i) kernels::detail::tile<F, kernels::detail::tile_rows, 2>(depth, a, b, t);
   };
-  return best(Executor(1), 20000.0 * 2 * depth * kernels::detail::pairing<F> * kernels::detail::tile_rows * kernels::detail::tile_columns, f);
+  return best(Executor(1),
+              20000.0 * 2 * depth * kernels::detail::pairing<F> * kernels::detail::tile_rows * kernels::detail::tile_columns, f);
 }
 
 struct Bench {
@@ -86,25 +87,32 @@ struct Bench {
     const std::string name = "linear " + std::to_string(m) + " x " + std::to_string(k) + " -> " + std::to_string(n);
     const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
     const Operand A = Operand::dense(x.data(), m, k), W = Operand::dense(w.data(), n, k), D = Operand::dense(dy.data(), m, n);
-    row(name + " y", [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_nt(ex, m, n, k, A, W, y.data(), n); }); });
+    row(name + " y",
+        [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_nt(ex, m, n, k, A, W, y.data(), n); }); });
     row(name + " packed y", [&](const Executor& ex) {
       return best(ex, flops, [&] { kernels::matmul_nt(ex, m, n, k, A, Operand::packed(panels.data(), n, k), y.data(), n); });
     });
-    row(name + " dx", [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_nn(ex, m, k, n, D, W, dx.data(), k); }); });
+    row(name + " dx",
+        [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_nn(ex, m, k, n, D, W, dx.data(), k); }); });
     kernels::Epilogue add;
     add.accumulate = true;
-    row(name + " dw", [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_tn(ex, n, k, m, D, A, dw.data(), k, add); }); });
+    row(name + " dw",
+        [&](const Executor& ex) { return best(ex, flops, [&] { kernels::matmul_tn(ex, n, k, m, D, A, dw.data(), k, add); }); });
   }
 
   void conv(const char* what, ConvGeometry g, std::size_t outputs) const {
-    const auto x = values(g.in_pixels() * g.channels), w = values(outputs * g.taps() * g.channels), dy = values(g.out_pixels() * outputs);
+    const auto x = values(g.in_pixels() * g.channels), w = values(outputs * g.taps() * g.channels),
+               dy = values(g.out_pixels() * outputs);
     std::vector<float> y(dy.size()), dx(x.size()), dw(w.size()), scratch(kernels::conv2d_backward_input_scratch(g, outputs));
     const std::string name = std::string(what) + " " + std::to_string(g.batch) + " x " + std::to_string(g.in_h) + "^2 " +
                              std::to_string(g.channels) + " -> " + std::to_string(outputs);
     const double flops = 2.0 * static_cast<double>(g.out_pixels() * outputs * g.taps() * g.channels);
-    row(name + " y", [&](const Executor& ex) { return best(ex, flops, [&] { kernels::conv2d(ex, x.data(), w.data(), outputs, y.data(), g); }); });
+    row(name + " y", [&](const Executor& ex) {
+      return best(ex, flops, [&] { kernels::conv2d(ex, x.data(), w.data(), outputs, y.data(), g); });
+    });
     row(name + " dx", [&](const Executor& ex) {
-      return best(ex, flops, [&] { kernels::conv2d_backward_input(ex, dy.data(), w.data(), outputs, dx.data(), g, false, scratch.data()); });
+      return best(ex, flops,
+                  [&] { kernels::conv2d_backward_input(ex, dy.data(), w.data(), outputs, dx.data(), g, false, scratch.data()); });
     });
     row(name + " dw", [&](const Executor& ex) {
       return best(ex, flops, [&] { kernels::conv2d_backward_filter(ex, x.data(), dy.data(), outputs, dw.data(), g); });
@@ -126,8 +134,8 @@ int main(int argc, char** argv) {
   Bench b{argc > 1 ? std::atoi(argv[1]) : 1, argc > 2 ? argv[2] : nullptr, {}};
   b.peaks[0] = peak<kernels::detail::Format::fp32>();
   b.peaks[1] = peak<kernels::detail::Format::bf16>();
-  std::printf("peak of one thread: fp32 %.1f, bf16 %.1f GFLOP/s; threads %d\n%-44s  %13s  %13s\n", b.peaks[0], b.peaks[1], b.threads, "",
-              "fp32", "bf16");
+  std::printf("peak of one thread: fp32 %.1f, bf16 %.1f GFLOP/s; threads %d\n%-44s  %13s  %13s\n", b.peaks[0], b.peaks[1],
+              b.threads, "", "fp32", "bf16");
   b.linear(1024, 1024, 1024);
   b.linear(256, 192, 192);
   b.linear(1024, 1536, 192);

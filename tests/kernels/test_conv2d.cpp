@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions and their gradients against the definition: strides, paddings, upsampling, odd channels, bf16, threads.
-#include "mobilediffusion/kernels/conv2d.hpp"
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +8,7 @@
 
 #include "catch.hpp"
 #include "mobilediffusion/core/random.hpp"
+#include "mobilediffusion/kernels/conv2d.hpp"
 #include "mobilediffusion/kernels/reference/conv2d.hpp"
 
 using namespace mobilediffusion;
@@ -43,12 +42,19 @@ struct Shape {
 
 std::vector<Shape> shapes(std::size_t channels) {
   std::vector<Shape> all;
-  const auto add = [&](const char* name, std::size_t h, std::size_t w, std::size_t oh, std::size_t ow, std::size_t kernel, std::size_t stride,
-                       std::size_t pad, bool up) {
+  const auto add = [&](const char* name, std::size_t h, std::size_t w, std::size_t oh, std::size_t ow, std::size_t kernel,
+                       std::size_t stride, std::size_t pad, bool up) {
     ConvGeometry g;
     g.batch = 3;
-    g.in_h = h; g.in_w = w; g.channels = channels; g.out_h = oh; g.out_w = ow;
-    g.kernel = kernel; g.stride = stride; g.pad = pad; g.upsample = up;
+    g.in_h = h;
+    g.in_w = w;
+    g.channels = channels;
+    g.out_h = oh;
+    g.out_w = ow;
+    g.kernel = kernel;
+    g.stride = stride;
+    g.pad = pad;
+    g.upsample = up;
     all.push_back({name, g});
   };
   add("3x3", 5, 7, 5, 7, 3, 1, 1, false);
@@ -70,7 +76,8 @@ struct Results {
 
 Results run(const Executor& ex, const ConvGeometry& g, std::size_t outputs) {
   const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * g.taps() * g.channels, 2),
-             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4), residual = normals(g.out_pixels() * outputs, 5);
+             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4),
+             residual = normals(g.out_pixels() * outputs, 5);
   Results r;
   Epilogue e;
   e.bias = bias.data();
@@ -93,7 +100,8 @@ Results run(const Executor& ex, const ConvGeometry& g, std::size_t outputs) {
 
 Results run_reference(const ConvGeometry& g, std::size_t outputs) {
   const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * g.taps() * g.channels, 2),
-             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4), residual = normals(g.out_pixels() * outputs, 5);
+             dy = normals(g.out_pixels() * outputs, 3), bias = normals(g.batch * outputs, 4),
+             residual = normals(g.out_pixels() * outputs, 5);
   Results r;
   Epilogue e;
   e.bias = bias.data();

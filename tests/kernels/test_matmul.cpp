@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products against the scalar reference: odd sizes, every transpose, epilogues, packed weights, bf16, threads.
-#include "mobilediffusion/kernels/matmul.hpp"
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +7,7 @@
 
 #include "catch.hpp"
 #include "mobilediffusion/core/random.hpp"
+#include "mobilediffusion/kernels/matmul.hpp"
 #include "mobilediffusion/kernels/reference/matmul.hpp"
 
 using namespace mobilediffusion;
@@ -40,9 +39,15 @@ enum class Kind { nt, nn, tn, packed };
 void product(const Executor& ex, Kind kind, std::size_t m, std::size_t n, std::size_t k, const float* a, const float* b, float* c,
              std::size_t ldc, const Epilogue& e) {
   switch (kind) {
-    case Kind::nt: kernels::matmul_nt(ex, m, n, k, Operand::dense(a, m, k), Operand::dense(b, n, k), c, ldc, e); break;
-    case Kind::nn: kernels::matmul_nn(ex, m, n, k, Operand::dense(a, m, k), Operand::dense(b, k, n), c, ldc, e); break;
-    case Kind::tn: kernels::matmul_tn(ex, m, n, k, Operand::dense(a, k, m), Operand::dense(b, k, n), c, ldc, e); break;
+    case Kind::nt:
+      kernels::matmul_nt(ex, m, n, k, Operand::dense(a, m, k), Operand::dense(b, n, k), c, ldc, e);
+      break;
+    case Kind::nn:
+      kernels::matmul_nn(ex, m, n, k, Operand::dense(a, m, k), Operand::dense(b, k, n), c, ldc, e);
+      break;
+    case Kind::tn:
+      kernels::matmul_tn(ex, m, n, k, Operand::dense(a, k, m), Operand::dense(b, k, n), c, ldc, e);
+      break;
     case Kind::packed: {
       std::vector<float> panels(kernels::packed_floats(n, k));
       kernels::pack_weights(b, n, k, panels.data());

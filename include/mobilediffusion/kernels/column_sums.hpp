@@ -16,7 +16,8 @@ inline void column_sums(const Executor& ex, const float* dy, std::size_t rows, s
   if (rows == 0 || n == 0) return;
   using simd::width;
   constexpr std::size_t strip = 4 * width;
-  const std::size_t per_sum = std::min(rows_per_sum, rows), sums = (rows + per_sum - 1) / per_sum, strips = (n + strip - 1) / strip;
+  const std::size_t per_sum = std::min(rows_per_sum, rows), sums = (rows + per_sum - 1) / per_sum,
+                    strips = (n + strip - 1) / strip;
   const std::size_t grain = std::max<std::size_t>(1, 64 * 1024 / (per_sum * strip));
   ex.parallel_for(sums * strips, grain, [&](std::size_t begin, std::size_t end, int) {
     for (std::size_t item = begin; item < end; ++item) {

@@ -15,8 +15,8 @@ namespace detail {
 inline void check(const ConvGeometry& g) {
   const bool sane = g.kernel >= 1 && (g.stride == 1 || (g.stride == 2 && !g.upsample)) && g.pad < g.kernel && g.channels > 0;
   if (!sane)
-    throw Error("conv2d: expected stride 1, or stride 2 without upsampling, and pad < kernel; found kernel " + std::to_string(g.kernel) +
-                ", stride " + std::to_string(g.stride) + ", pad " + std::to_string(g.pad));
+    throw Error("conv2d: expected stride 1, or stride 2 without upsampling, and pad < kernel; found kernel " +
+                std::to_string(g.kernel) + ", stride " + std::to_string(g.stride) + ", pad " + std::to_string(g.pad));
 }
 
 // The sums of filter taps that meet one pixel of an upsampled image: w [outputs][kernel][kernel][channels] ->
@@ -45,7 +45,8 @@ inline void sum_upsampled_taps(const Executor& ex, const float* w, std::size_t o
 
 // y [batch][out_h][out_w][outputs] = x * w (+ epilogue over rows of out_pixels, outputs columns).
 // w: Operand::dense or ::packed of [outputs][kernel][kernel][channels].
-inline void conv2d(const Executor& ex, const float* x, const Operand& w, float* y, const ConvGeometry& g, const Epilogue& epilogue = {}) {
+inline void conv2d(const Executor& ex, const float* x, const Operand& w, float* y, const ConvGeometry& g,
+                   const Epilogue& epilogue = {}) {
   detail::check(g);
   const std::size_t k = g.taps() * g.channels;
   const Operand a = g.pointwise() ? Operand::dense(x, g.out_pixels(), k) : Operand::patches(x, g);
@@ -69,8 +70,8 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
   Epilogue epilogue;
   epilogue.accumulate = accumulate;
   if (g.pointwise()) {
-    matmul_nn(ex, g.in_pixels(), g.channels, outputs, Operand::dense(dy, g.out_pixels(), outputs), Operand::dense(w, outputs, g.channels),
-              dx, g.channels, epilogue);
+    matmul_nn(ex, g.in_pixels(), g.channels, outputs, Operand::dense(dy, g.out_pixels(), outputs),
+              Operand::dense(w, outputs, g.channels), dx, g.channels, epilogue);
     return;
   }
   if (g.stride == 2) {  // pixels that meet the same taps together: no product with a zero between strides
@@ -82,7 +83,8 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
         out.grid_w = (g.in_w + 1 - x) / 2;
         out.y_step = 2 * g.in_w * g.channels;
         out.image_step = g.in_h * g.in_w * g.channels;
-        detail::run(ex, {a.rows(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs, y, x), true, false, out, epilogue});
+        detail::run(ex, {a.rows(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs, y, x), true, false, out,
+                         epilogue});
       }
     return;
   }
@@ -90,7 +92,8 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
   if (g.upsample) {
     if (scratch == nullptr) throw Error("conv2d_backward_input: expected scratch for an upsampling convolution, found none");
     detail::sum_upsampled_taps(ex, w, outputs, g, scratch);
-    matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::dense(scratch, a.columns(), g.channels), dx, g.channels, epilogue);
+    matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::dense(scratch, a.columns(), g.channels), dx, g.channels,
+              epilogue);
     return;
   }
   matmul_nn(ex, g.in_pixels(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs), dx, g.channels, epilogue);

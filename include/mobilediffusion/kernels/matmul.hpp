@@ -89,7 +89,8 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         std::size_t c_offset[tile_rows], bias_offset[tile_rows];
         for (std::size_t r = 0; r < rows; ++r) c_offset[r] = p.c.offset(i + r);
         if (first && e.bias != nullptr)
-          for (std::size_t r = 0; r < rows; ++r) bias_offset[r] = e.rows_per_bias == SIZE_MAX ? 0 : (i + r) / e.rows_per_bias * p.n;
+          for (std::size_t r = 0; r < rows; ++r)
+            bias_offset[r] = e.rows_per_bias == SIZE_MAX ? 0 : (i + r) / e.rows_per_bias * p.n;
         Target t{};
         t.residual_ld = e.residual_ld;
         t.add = !first || e.accumulate;
@@ -102,7 +103,8 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
             t.c_offset = c_offset + r;
             t.bias_offset = bias_offset + r;
             if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
-            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a_panel + r * width, b + j / tile_columns * b_stride, t);
+            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a_panel + r * width, b + j / tile_columns * b_stride,
+                                                                      t);
           }
         }
       }
@@ -157,24 +159,24 @@ inline void expect(bool fits, const char* what, const Operand& o, std::size_t ro
 
 // C[M, N] = A[M, K] B[N, K]^T: a linear layer forward, x W^T. B is dense or packed; packed is computed in fp32.
 // C has ldc floats from row to row. C may be the epilogue's residual; it must not overlap A or B.
-inline void matmul_nt(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b, float* c,
-                      std::size_t ldc, const Epilogue& epilogue = {}) {
+inline void matmul_nt(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b,
+                      float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nt: A", a, m, k);
   detail::expect(b.is_dense() || b.is_packed(), "matmul_nt: B", b, n, k);
   detail::run(ex, {m, n, k, a, b, true, true, {c, ldc}, epilogue});
 }
 
 // C[M, N] = A[M, K] B[K, N]: the gradient with respect to a linear layer's input, dy W.
-inline void matmul_nn(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b, float* c,
-                      std::size_t ldc, const Epilogue& epilogue = {}) {
+inline void matmul_nn(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b,
+                      float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nn: A", a, m, k);
   detail::expect(!b.is_packed(), "matmul_nn: B", b, k, n);
   detail::run(ex, {m, n, k, a, b, true, false, {c, ldc}, epilogue});
 }
 
 // C[M, N] = A[K, M]^T B[K, N]: the gradient with respect to weights, dy^T x. A is dense.
-inline void matmul_tn(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b, float* c,
-                      std::size_t ldc, const Epilogue& epilogue = {}) {
+inline void matmul_tn(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b,
+                      float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(a.is_dense(), "matmul_tn: A", a, k, m);
   detail::expect(!b.is_packed(), "matmul_tn: B", b, k, n);
   detail::run(ex, {m, n, k, a, b, false, false, {c, ldc}, epilogue});

@@ -48,7 +48,8 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
 // Rows [row, row + rows), at most a tile's, k in [k0, k1), into a panel [depth / width][tile_rows][width]; the runs of A go
 // along k. k0: a multiple of a vector of words. buffer: k1 - k0 floats.
 template <Format F>
-void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out, float* buffer) {
+void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
+                  float* buffer) {
   using simd::width;
   constexpr std::size_t step = width * pairing<F>;
   if (k0 == k1) return;
@@ -60,7 +61,8 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
     float* o = out + i * width;
     if (!whole) {
       gather(m, r, k0, k1, buffer);
-      for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width) simd::store(o, words_along<F>(buffer + k, k1 - k0 - k));
+      for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width)
+        simd::store(o, words_along<F>(buffer + k, k1 - k0 - k));
       continue;
     }
     std::size_t ty = first / taps, tx = first % taps, inside = k0 - first * run;
@@ -77,7 +79,10 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
         k = end;
       }
       inside = 0;
-      if (++tx == taps) { tx = 0; ++ty; }
+      if (++tx == taps) {
+        tx = 0;
+        ++ty;
+      }
     }
   }
 }
@@ -108,11 +113,13 @@ void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::siz
 // Columns [column, column + columns) of B, k in [k0, k1), into panels [columns / tile_columns][depth][tile_columns]; the runs of
 // the K-row matrix m go across k. buffer: 2 * columns floats.
 template <Format F>
-void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, std::size_t k0, std::size_t k1, float* out, float* buffer) {
+void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, std::size_t k0, std::size_t k1, float* out,
+                   float* buffer) {
   using simd::width;
   constexpr std::size_t pair = pairing<F>;
   if (k0 == k1) return;
-  const std::size_t run = m.run_length(), taps = m.taps_x(), depth = (k1 - k0 + pair - 1) / pair, panel_size = depth * tile_columns;
+  const std::size_t run = m.run_length(), taps = m.taps_x(), depth = (k1 - k0 + pair - 1) / pair,
+                    panel_size = depth * tile_columns;
   Operand::Row r = m.row(k0);
   if (m.runs() > 1 && run % width != 0) {
     for (std::size_t k = k0; k < k1; k += pair, out += tile_columns) {

@@ -13,11 +13,11 @@ namespace mobilediffusion::kernels {
 
 // What is added to a product: C = A B + bias + residual (+ C).
 struct Epilogue {
-  const float* bias = nullptr;               // vectors of N floats
-  std::size_t rows_per_bias = SIZE_MAX;      // row i takes vector i / rows_per_bias: one bias per image
-  const float* residual = nullptr;           // [M][residual_ld]
+  const float* bias = nullptr;           // vectors of N floats
+  std::size_t rows_per_bias = SIZE_MAX;  // row i takes vector i / rows_per_bias: one bias per image
+  const float* residual = nullptr;       // [M][residual_ld]
   std::size_t residual_ld = 0;
-  bool accumulate = false;                   // C += ...
+  bool accumulate = false;  // C += ...
 };
 
 namespace detail {
@@ -26,7 +26,7 @@ enum class Format { fp32, bf16 };  // of packed panels
 
 // Values of k in one 32-bit word of a panel.
 template <Format F>
-inline constexpr std::size_t pairing = F == Format::bf16 && simd::has_dot_bf16 ? 2 : 1;
+inline constexpr std::size_t pairing = F == Format::bf16&& simd::has_dot_bf16 ? 2 : 1;
 
 // The tile: all registers of the instruction set but those that hold one row of B and one element of A.
 #if defined(__AVX512F__)
@@ -127,13 +127,15 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
 
 // Heights compiled: one row and every even number, so an odd rest of rows is an even tile and a row. Any height computes an
 // element alike.
-inline constexpr std::size_t tile_height(std::size_t rows) { return rows >= tile_rows ? tile_rows : rows == 1 ? 1 : rows / 2 * 2; }
+inline constexpr std::size_t tile_height(std::size_t rows) {
+  return rows >= tile_rows ? tile_rows : rows == 1 ? 1 : rows / 2 * 2;
+}
 
 using TileFunction = void (*)(std::size_t, const float*, const float*, const Target&);
 
 template <Format F, std::size_t Vectors, std::size_t... Half>
 constexpr std::array<TileFunction, sizeof...(Half)> tiles_of(std::index_sequence<Half...>) {
-  return {&tile<F, Half == 0 ? 1 : 2 * Half, Vectors>...};
+  return {&tile < F, Half == 0 ? 1 : 2 * Half, Vectors > ...};
 }
 // [vectors - 1][height / 2]
 template <Format F>

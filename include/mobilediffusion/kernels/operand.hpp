@@ -21,7 +21,9 @@ struct ConvGeometry {
   constexpr std::size_t in_pixels() const { return batch * in_h * in_w; }
   constexpr std::size_t out_pixels() const { return batch * out_h * out_w; }
   // A matrix product over pixels, no patches needed.
-  constexpr bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0 && !upsample && in_h == out_h && in_w == out_w; }
+  constexpr bool pointwise() const {
+    return kernel == 1 && stride == 1 && pad == 0 && !upsample && in_h == out_h && in_w == out_w;
+  }
 };
 
 // Row i of the matrix is runs of run_length contiguous floats, one a tap. Any run may be absent (zeros).
@@ -61,19 +63,24 @@ class Operand {
 
   // Stride 2. The input pixels of odd or even (parity) rows and columns, and the filter taps that meet them: tap t of an axis
   // pairs with filter tap first_tap(parity) + 2 t.
-  static Operand adjoint_patches(const float* dy, const ConvGeometry& g, std::size_t outputs, std::size_t parity_y, std::size_t parity_x) {
+  static Operand adjoint_patches(const float* dy, const ConvGeometry& g, std::size_t outputs, std::size_t parity_y,
+                                 std::size_t parity_x) {
     const std::size_t h = (g.in_h + 1 - parity_y) / 2, w = (g.in_w + 1 - parity_x) / 2;
     Operand o(Kind::patches, dy, g.batch * h * w, outputs, 0);
     o.direction_ = -1;
     o.taps_y_ = taps_of(g, parity_y);
     o.taps_x_ = taps_of(g, parity_x);
-    const auto origin = [&](std::size_t parity) { return static_cast<std::int32_t>((parity + g.pad - first_tap(g, parity)) / 2); };
+    const auto origin = [&](std::size_t parity) {
+      return static_cast<std::int32_t>((parity + g.pad - first_tap(g, parity)) / 2);
+    };
     o.grid(h, w, 1, origin(parity_y), origin(parity_x));
     o.source(g.out_h, g.out_w, 0);
     return o;
   }
   static constexpr std::size_t first_tap(const ConvGeometry& g, std::size_t parity) { return (parity + g.pad) % 2; }
-  static constexpr std::size_t taps_of(const ConvGeometry& g, std::size_t parity) { return (g.kernel + 1 - first_tap(g, parity)) / 2; }
+  static constexpr std::size_t taps_of(const ConvGeometry& g, std::size_t parity) {
+    return (g.kernel + 1 - first_tap(g, parity)) / 2;
+  }
 
   // Filters [outputs][kernel][kernel][channels] as a matrix of rows (tap, output), columns channels.
   static Operand transposed_filters(const float* w, const ConvGeometry& g, std::size_t outputs) {
@@ -85,7 +92,8 @@ class Operand {
     return o;
   }
   // Only the taps of adjoint_patches with these parities.
-  static Operand transposed_filters(const float* w, const ConvGeometry& g, std::size_t outputs, std::size_t parity_y, std::size_t parity_x) {
+  static Operand transposed_filters(const float* w, const ConvGeometry& g, std::size_t outputs, std::size_t parity_y,
+                                    std::size_t parity_x) {
     Operand o = transposed_filters(w + (first_tap(g, parity_y) * g.kernel + first_tap(g, parity_x)) * g.channels, g, outputs);
     o.across_ = taps_of(g, parity_x);
     o.rows_ = outputs * taps_of(g, parity_y) * o.across_;
@@ -184,8 +192,8 @@ class Operand {
   const float* data_;
   std::size_t rows_, run_length_, ld_;
   std::size_t taps_y_ = 1, taps_x_ = 1;
-  std::size_t group_ = 1, across_ = 1, y_step_ = 0, x_step_ = 0;        // filters
-  std::size_t grid_h_ = 1, grid_w_ = 1, source_w_ = 0, image_ = 0;      // patches
+  std::size_t group_ = 1, across_ = 1, y_step_ = 0, x_step_ = 0;    // filters
+  std::size_t grid_h_ = 1, grid_w_ = 1, source_w_ = 0, image_ = 0;  // patches
   std::int32_t step_ = 1, origin_y_ = 0, origin_x_ = 0, direction_ = 1;
   std::uint32_t limit_h_ = 0, limit_w_ = 0;
   int shift_ = 0;

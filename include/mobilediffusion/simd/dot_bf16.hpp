@@ -47,7 +47,7 @@ inline Batch pairs_across(Batch even, Batch odd) {
 
 // c[j] + a[j].first * b[j].first + a[j].second * b[j].second, lanes of a and b being pairs of bf16.
 inline Batch dot_bf16(Batch a, Batch b, Batch c) {
-  return Batch(_mm512_dpbf16_ps(c, (__m512bh)static_cast<__m512>(a), (__m512bh)static_cast<__m512>(b)));
+  return Batch(_mm512_dpbf16_ps(c, (__m512bh) static_cast<__m512>(a), (__m512bh) static_cast<__m512>(b)));
 }
 #else
 // Named by code that has_dot_bf16 discards; never defined.

@@ -30,22 +30,25 @@ void product(std::size_t m, std::size_t n, std::size_t k, A a, B b, float* c, st
 // C[M, N] = A[M, K] B[N, K]^T
 inline void matmul_nt(std::size_t m, std::size_t n, std::size_t k, const float* a, const float* b, float* c, std::size_t ldc,
                       const Epilogue& e = {}) {
-  detail::product(m, n, k, [&](std::size_t i, std::size_t l) { return a[i * k + l]; },
-                  [&](std::size_t l, std::size_t j) { return b[j * k + l]; }, c, ldc, e);
+  detail::product(
+      m, n, k, [&](std::size_t i, std::size_t l) { return a[i * k + l]; },
+      [&](std::size_t l, std::size_t j) { return b[j * k + l]; }, c, ldc, e);
 }
 
 // C[M, N] = A[M, K] B[K, N]
 inline void matmul_nn(std::size_t m, std::size_t n, std::size_t k, const float* a, const float* b, float* c, std::size_t ldc,
                       const Epilogue& e = {}) {
-  detail::product(m, n, k, [&](std::size_t i, std::size_t l) { return a[i * k + l]; },
-                  [&](std::size_t l, std::size_t j) { return b[l * n + j]; }, c, ldc, e);
+  detail::product(
+      m, n, k, [&](std::size_t i, std::size_t l) { return a[i * k + l]; },
+      [&](std::size_t l, std::size_t j) { return b[l * n + j]; }, c, ldc, e);
 }
 
 // C[M, N] = A[K, M]^T B[K, N]
 inline void matmul_tn(std::size_t m, std::size_t n, std::size_t k, const float* a, const float* b, float* c, std::size_t ldc,
                       const Epilogue& e = {}) {
-  detail::product(m, n, k, [&](std::size_t i, std::size_t l) { return a[l * m + i]; },
-                  [&](std::size_t l, std::size_t j) { return b[l * n + j]; }, c, ldc, e);
+  detail::product(
+      m, n, k, [&](std::size_t i, std::size_t l) { return a[l * m + i]; },
+      [&](std::size_t l, std::size_t j) { return b[l * n + j]; }, c, ldc, e);
 }
 
 // db[i / rows_per_sum][j] += dy[i][j]
