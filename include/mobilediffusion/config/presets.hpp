@@ -14,7 +14,7 @@ inline constexpr TransformerConfig full_blocks(std::size_t depth) { return {.dep
 // highest latent resolution, cross-attention and feed-forward only at the middle one, full blocks at the lowest, shared keys
 // and values, ratio 6, separable convolutions.
 inline constexpr ModelConfig emoji{
-    .text = {.vocabulary = 1536, .length = 24, .width = 192, .layers = 3, .heads = 6, .mlp_ratio = 4, .causal = false, .pooled = true},
+    .text = {.vocabulary = 3072, .length = 28, .width = 192, .layers = 3, .heads = 6, .mlp_ratio = 4, .causal = false, .pooled = true},
     .unet = {.height = 16, .width = 16, .latent_channels = 8, .levels = 3,
              .stages = {StageConfig{.channels = 96, .separable = {.conv1 = true}, .separable_sampler = true},
                         StageConfig{.channels = 192, .down_transformers = {cross_only(1)}, .up_transformers = {cross_only(1)},
@@ -23,7 +23,7 @@ inline constexpr ModelConfig emoji{
                                     .separable = {.conv1 = true, .conv2 = true}, .separable_sampler = true}},
              .middle = {.resnets = 2, .transformer = full_blocks(1), .separable = {.conv1 = true, .conv2 = true}},
              .attention = {.head_dim = 32, .position_embedding = true},
-             .context_length = 24, .context_width = 192, .pooled_width = 192, .time_width = 384, .groups = 16},
+             .context_length = 28, .context_width = 192, .pooled_width = 192, .time_width = 384, .groups = 16},
     .vae = {.height = 128, .width = 128, .latent_channels = 8, .patch = 2, .levels = 3, .encoder_channels = {32, 64, 128},
             .decoder_channels = {32, 80, 128}, .encoder_resnets = 1, .decoder_resnets = 2, .middle = false, .middle_attention = false,
             .quant_conv = false, .separable_samplers = true, .groups = 0, .scaling_millionths = 1'000'000},
