@@ -57,14 +57,21 @@ std::string decoder_faults() {
 constexpr VaeConfig plain{.height = 8, .width = 8, .latent_channels = 2, .levels = 2, .encoder_channels = {8, 8}, .decoder_channels = {8, 16},
                           .encoder_resnets = 2, .decoder_resnets = 1, .middle = false, .middle_attention = false, .quant_conv = false, .groups = 4};
 
+// Activations without normalization.
+constexpr VaeConfig without_norms{.height = 16, .width = 8, .latent_channels = 2, .patch = 2, .levels = 2, .encoder_channels = {8, 12},
+                                  .decoder_channels = {8, 20}, .encoder_resnets = 1, .decoder_resnets = 2, .middle_attention = false,
+                                  .separable_samplers = true, .groups = 0};
+
 }  // namespace
 
 TEST_CASE("every gradient of the VAE's encoder is that of its output") {
   CHECK(encoder_faults<presets::tiny.vae>() == "");
   CHECK(encoder_faults<plain>() == "");
+  CHECK(encoder_faults<without_norms>() == "");
 }
 
 TEST_CASE("every gradient of the VAE's decoder is that of its output") {
   CHECK(decoder_faults<presets::tiny.vae>() == "");
   CHECK(decoder_faults<plain>() == "");
+  CHECK(decoder_faults<without_norms>() == "");
 }

@@ -20,8 +20,9 @@ struct VaeMiddle {
   static constexpr std::size_t tokens = S.height * S.width;
   using Resnet = ResnetBlock<ResnetSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .groups = S.groups}>;
   using Norm = GroupNorm<GroupNormSpec{.channels = S.channels, .groups = S.groups, .pixels = tokens}>;
-  using Attend = Attention<AttentionSpec{.width = S.channels, .heads = 1, .queries = tokens, .keys = tokens,
-                                         .context_width = S.channels, .shared_kv = false, .bias = true}>;
+  static constexpr std::size_t width = S.attention ? S.channels : 8;  // without attention its rules do not bind the channels
+  using Attend = Attention<AttentionSpec{.width = width, .heads = 1, .queries = tokens, .keys = tokens, .context_width = width,
+                                         .shared_kv = false, .bias = true}>;
   struct AttentionWeights {
     typename Norm::Weights group_norm;
     typename Linear<LinearSpec{.in = S.channels, .out = S.channels}>::Weights to_q, to_k, to_v;

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// VAE and text encoder take exactly the memory that their compile-time plans say.
+#include "catch.hpp"
+#include "mobilediffusion/config/presets.hpp"
+#include "model_runs.hpp"
+
+using namespace mobilediffusion;
+using namespace model_tests;
+
+namespace {
+
+template <class Part>
+void check(const char* name, Result (*run)(const Way&)) {
+  for (const std::size_t batch : {std::size_t{1}, std::size_t{3}}) {
+    INFO(name << ", batch " << batch);
+    const Result r = run({.batch = batch, .threads = 2});
+    CHECK(r.peak_inference == Part::stack_floats(Plan::inference, batch));
+    CHECK(r.peak_training == Part::stack_floats(Plan::training, batch));
+  }
+}
+
+template <VaeConfig C>
+void check_vae(const char* name) {
+  check<typename Vae<C>::Encoder>(name, run_encoder<C>);
+  check<typename Vae<C>::Decoder>(name, run_decoder<C>);
+}
+
+}  // namespace
+
+TEST_CASE("the VAE's activation memory is the planned number of floats") {
+  check_vae<presets::tiny.vae>("tiny");
+  check_vae<presets::emoji.vae>("emoji");
+  check_vae<odd::plain_vae>("plain");
+  check_vae<odd::narrow_sd_vae>("narrow SD");
+  check_vae<odd::one_level_vae>("one level");
+}
+
+TEST_CASE("the text encoder's activation memory is the planned number of floats") {
+  check<TextEncoder<presets::tiny.text>>("tiny", run_text<presets::tiny.text>);
+  check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text>);
+  check<TextEncoder<odd::wide_mlp>>("wide mlp", run_text<odd::wide_mlp>);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same model gives the same results however it is run: packed or not, on any number of threads, in any batches.
+#include <cstring>
+
+#include "catch.hpp"
+#include "mobilediffusion/config/presets.hpp"
+#include "model_runs.hpp"
+
+using namespace mobilediffusion;
+using namespace model_tests;
+
+namespace {
+
+bool same_bytes(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+// threads and packing at `batch`; two batches of one against one of two.
+void check(const char* name, Result (*run)(const Way&)) {
+  INFO(name);
+  const Result plain = run({.batch = 2, .backward = true});
+  for (const float x : plain.output) REQUIRE(std::isfinite(x));
+  for (const int threads : {2, 3}) {
+    INFO(threads << " threads");
+    const Result other = run({.batch = 2, .threads = threads, .backward = true});
+    CHECK(same_bytes(plain.output, other.output));
+    CHECK(same_bytes(plain.input_gradient, other.input_gradient));
+    CHECK(same_bytes(plain.weight_gradients, other.weight_gradients));
+  }
+  const Result packed = run({.batch = 2, .threads = 2, .packed = true});
+  CHECK(gradient_tests::relative_error(packed.output, plain.output) < 1e-5);
+}
+
+// Outputs of one batch of two against those of two batches of one.
+void check_batches(const char* name, Result (*run)(const Way&)) {
+  INFO(name);
+  const Result both = run({.batch = 2}), first = run({.batch = 1}), second = run({.batch = 1, .first = 1});
+  Floats apart = first.output;
+  apart.insert(apart.end(), second.output.begin(), second.output.end());
+  CHECK(gradient_tests::relative_error(apart, both.output) < 1e-5);
+  CHECK(gradient_tests::relative_error(first.output, second.output) > 1e-2);  // the two images are not the same one
+}
+
+}  // namespace
+
+TEST_CASE("threads, packing and batches do not change what the UNet computes") {
+  check("tiny", run_unet<presets::tiny.unet>);
+  check_batches("tiny", run_unet<presets::tiny.unet>);
+  check("emoji", run_unet<presets::emoji.unet>);  // large enough for the kernels to divide their work
+}
+
+TEST_CASE("threads, packing and batches do not change what the VAE computes") {
+  check("tiny encoder", run_encoder<presets::tiny.vae>);
+  check("tiny decoder", run_decoder<presets::tiny.vae>);
+  check_batches("tiny encoder", run_encoder<presets::tiny.vae>);
+  check_batches("tiny decoder", run_decoder<presets::tiny.vae>);
+  check("emoji encoder", run_encoder<presets::emoji.vae>);
+  check("emoji decoder", run_decoder<presets::emoji.vae>);
+}
+
+TEST_CASE("threads and packing do not change what the text encoder computes") {
+  check("tiny", run_text<presets::tiny.text>);
+  check("emoji", run_text<presets::emoji.text>);
+}
