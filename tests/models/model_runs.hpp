@@ -78,7 +78,7 @@ Result run_unet(const Way& way) {
   using W = typename Model::Weights;
   typename Model::Saved saved;
   const Floats z = images(way, Model::latent_floats, 60), context = images(way, Model::context_floats, 61);
-  const Floats pooled = images(way, C.pooled_width + 1, 62);
+  const Floats pooled = images(way, std::max<std::size_t>(C.pooled_width, 1), 62);
   Floats timesteps;
   for (std::size_t i = 0; i < way.batch; ++i) timesteps.push_back(static_cast<float>(37 + 211 * (way.first + i)));
   Floats d_context(context.size()), d_pooled(pooled.size());
