@@ -72,7 +72,8 @@ std::size_t room(const Way& way) {
   return 2 * Part::stack_floats(Plan::training, way.batch) + Part::stack_floats(Plan::inference, way.batch) + 4 * 1024 * 1024;
 }
 
-template <UnetConfig C>
+// Backward: whether to compile a backward pass; without one Way::backward does nothing.
+template <UnetConfig C, bool Backward = true>
 Result run_unet(const Way& way) {
   using Model = Unet<C>;
   using W = typename Model::Weights;
@@ -85,12 +86,12 @@ Result run_unet(const Way& way) {
   return run<W>(
       way, room<Model>(way), z.size(), z.size(),
       [&](Context& c, const W& w, float* y) { Model::forward(c, w, z.data(), timesteps.data(), context.data(), pooled.data(), y, saved); },
-      [&](Context& c, const W& w, const W& g, const float* dy, float* dx) {
-        Model::backward(c, w, g, saved, dy, dx, d_context.data(), d_pooled.data());
+      [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float* dx) {
+        if constexpr (Backward) Model::backward(c, w, g, saved, dy, dx, d_context.data(), d_pooled.data());
       });
 }
 
-template <VaeConfig C>
+template <VaeConfig C, bool Backward = true>
 Result run_encoder(const Way& way) {
   using Model = Vae<C>;
   using W = typename Model::Weights;
@@ -99,10 +100,12 @@ Result run_encoder(const Way& way) {
   return run<W>(
       way, room<typename Model::Encoder>(way), way.batch * 2 * Model::latent_floats, 0,
       [&](Context& c, const W& w, float* y) { Model::encode(c, w, x.data(), y, saved); },
-      [&](Context& c, const W& w, const W& g, const float* dy, float*) { Model::encode_backward(c, w, g, saved, dy); });
+      [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float*) {
+        if constexpr (Backward) Model::encode_backward(c, w, g, saved, dy);
+      });
 }
 
-template <VaeConfig C>
+template <VaeConfig C, bool Backward = true>
 Result run_decoder(const Way& way) {
   using Model = Vae<C>;
   using W = typename Model::Weights;
@@ -111,11 +114,13 @@ Result run_decoder(const Way& way) {
   return run<W>(
       way, room<typename Model::Decoder>(way), way.batch * Model::picture_floats, z.size(),
       [&](Context& c, const W& w, float* y) { Model::decode(c, w, z.data(), y, saved); },
-      [&](Context& c, const W& w, const W& g, const float* dy, float* dx) { Model::decode_backward(c, w, g, saved, dy, dx); });
+      [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float* dx) {
+        if constexpr (Backward) Model::decode_backward(c, w, g, saved, dy, dx);
+      });
 }
 
 // The output is the context followed by the pooled vectors.
-template <TextEncoderConfig C>
+template <TextEncoderConfig C, bool Backward = true>
 Result run_text(const Way& way) {
   using Model = TextEncoder<C>;
   using W = typename Model::Weights;
@@ -127,7 +132,9 @@ Result run_text(const Way& way) {
   return run<W>(
       way, room<Model>(way), contexts + way.batch * Model::pooled_floats, 0,
       [&](Context& c, const W& w, float* y) { Model::forward(c, w, ids.data(), y, y + contexts, saved); },
-      [&](Context& c, const W& w, const W& g, const float* dy, float*) { Model::backward(c, w, g, saved, dy, dy + contexts); });
+      [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float*) {
+        if constexpr (Backward) Model::backward(c, w, g, saved, dy, dy + contexts);
+      });
 }
 
 // Configurations that differ from the presets in kind.
