@@ -11,7 +11,7 @@ using namespace mobilediffusion;
 
 constexpr TransformerConfig cross_only(std::size_t depth) { return {.depth = depth, .self_attention = false}; }
 constexpr TransformerConfig full_blocks(std::size_t depth) { return {.depth = depth}; }
-constexpr TransformerConfig none{}, one{.depth = 1};
+constexpr TransformerConfig one{.depth = 1};
 
 // Stable Diffusion 1.5: 859,520,964 parameters as published; the MACs are those of its 686 tensors' layers and of the two
 // products of every attention.
