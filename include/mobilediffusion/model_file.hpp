@@ -2,11 +2,14 @@
 // One file is one model: every weight, the tokenizer and the configuration's fingerprint.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "config/validate.hpp"
+#include "io/tokenizer.hpp"
 #include "io/weights.hpp"
 #include "reflect/fingerprint.hpp"
 #include "models/text_encoder.hpp"
@@ -37,11 +40,34 @@ void check_model(const SafetensorsFile& file) {
   constexpr std::uint64_t expected = reflect::fingerprint(M);
   const std::string& found = file.require_metadata(detail::fingerprint_key);
   check_weights<ModelWeights<M>>(file, "");
-  if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n)
-    throw Error(detail::join({"file ", file.name(), ": expected ", n, " tensors, found ", file.tensors().size()}));
+  if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n) {
+    std::vector<std::string> known;
+    ModelWeights<M> weights{};
+    reflect::visit(weights, [&](std::string_view path, auto&) { known.emplace_back(path); });
+    std::sort(known.begin(), known.end());
+    const auto is_foreign = [&](const TensorView& t) { return !std::binary_search(known.begin(), known.end(), t.name); };
+    const auto foreign = std::find_if(file.tensors().begin(), file.tensors().end(), is_foreign);
+    throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(foreign->name),
+                              ": unknown to the model, expected its ", n, " tensors, found ", file.tensors().size()}));
+  }
   if (found != detail::hexadecimal(expected))
-    throw Error(detail::join({"file ", file.name(), ": expected the configuration's fingerprint ", detail::hexadecimal(expected), ", found ",
-                              detail::printable(found), ": trained for another configuration"}));
+    throw Error(detail::join({"file ", detail::printable(file.name()), ": expected the configuration's fingerprint ",
+                              detail::hexadecimal(expected), ", found ", detail::printable(found),
+                              ": trained for another configuration"}));
+}
+
+// The tokenizer inside a model's file. Throws Error for one that is missing, damaged, or of more than `vocabulary` pieces.
+inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabulary) {
+  const std::string& text = file.require_metadata(detail::tokenizer_key);
+  try {
+    Tokenizer tokenizer(base64_decode(text));
+    if (tokenizer.vocabulary() > vocabulary)
+      throw Error(detail::join({"expected at most ", vocabulary, " pieces, found ", tokenizer.vocabulary()}));
+    return tokenizer;
+  } catch (const Error& e) {
+    throw Error(detail::join(
+        {"file ", detail::printable(file.name()), ": metadata ", detail::printable(detail::tokenizer_key), ": ", e.what()}));
+  }
 }
 
 // tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the training.

@@ -2,6 +2,7 @@
 // The ten-line user interface: a prompt becomes a picture.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -59,8 +60,8 @@ class TextToImage {
   Image generate(const Request& request, OnStep&& on_step) {
     std::array<std::int32_t, 2 * context_length> ids{};
     const auto prompt = tokenizer_.encode(request.prompt, context_length);
-    const auto negative = request.negative.empty() ? tokenizer_.encode_unconditional(context_length)
-                                                   : tokenizer_.encode(request.negative, context_length);
+    const auto negative =
+        request.negative.empty() ? tokenizer_.encode_unconditional(context_length) : encode_negative(request.negative);
     std::copy(prompt.begin(), prompt.end(), ids.begin());
     std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
     Image image(width, height);
@@ -91,8 +92,11 @@ class TextToImage {
     Context c{executor_, stack, 1, true};
     typename Autoencoder::Decoder::Saved saved{};
     Autoencoder::decode(c, weights_.vae, z, picture, saved);
-    for (std::size_t i = 0; i < rgb.size(); ++i)
-      rgb[i] = static_cast<std::uint8_t>(std::lround((std::min(std::max(picture[i], -1.0f), 1.0f) + 1.0f) * 127.5f));
+    for (std::size_t i = 0; i < rgb.size(); ++i) {
+      const float v = picture[i] * 127.5f + 127.5f;
+      rgb[i] = static_cast<std::uint8_t>(v > 0.0f ? std::min(v, 255.0f) + 0.5f : 0.0f);  // NaN: black
+    }
+    peak_activation_bytes_ = std::max(peak_activation_bytes_, 4 * stack.peak());
     return true;
   }
 
@@ -101,6 +105,8 @@ class TextToImage {
   int threads() const { return executor_.threads(); }
   // Held by this object: weights, activations, kernel scratch.
   std::size_t memory_bytes() const { return blob_.bytes() + activations_.bytes() + executor_.scratch_bytes(); }
+  // The most that generating has used so far: activation_bytes, or less without guidance.
+  std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
 
  private:
   static const SafetensorsFile& checked(const SafetensorsFile& file) {
@@ -108,10 +114,8 @@ class TextToImage {
     return file;
   }
   TextToImage(const SafetensorsFile& file, int threads)
-      : executor_(threads), tokenizer_(base64_decode(checked(file).require_metadata(detail::tokenizer_key))), metadata_(file.metadata()),
+      : executor_(threads), tokenizer_(read_tokenizer(checked(file), M.text.vocabulary)), metadata_(file.metadata()),
         blob_(reflect::storage_floats<Weights>()), activations_(activation_bytes / 4) {
-    if (tokenizer_.vocabulary() > M.text.vocabulary)
-      throw Error(detail::join({"file ", file.name(), ": tokenizer: expected at most ", M.text.vocabulary, " pieces, found ", tokenizer_.vocabulary()}));
     reflect::bind(weights_, blob_.data());
     std::vector<float> scratch;
     read_weights(file, "", weights_, [&]<class Leaf>(Leaf& leaf) {
@@ -124,10 +128,19 @@ class TextToImage {
     metadata_.erase(detail::tokenizer_key);
   }
 
+  std::vector<std::int32_t> encode_negative(const std::string& text) const {
+    try {
+      return tokenizer_.encode(text, context_length);
+    } catch (const Error& e) {
+      throw Error(std::string("negative ") + e.what());
+    }
+  }
+
   Executor executor_;
   Tokenizer tokenizer_;
   Metadata metadata_;
   AlignedBuffer blob_, activations_;
+  std::size_t peak_activation_bytes_ = 0;
   Weights weights_{};
 };
 

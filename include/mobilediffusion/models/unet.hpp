@@ -90,6 +90,9 @@ constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
 template <UnetConfig C>
 class Unet {
   static_assert(ValidUnet<C>::value);
+
+ public:
+  // The parts, whose members tell their sizes.
   template <std::size_t L>
   using Down = DownStage<lower::down(C, L)>;
   template <std::size_t J>  // J counts from the lowest resolution, as diffusers' up_blocks do
@@ -109,9 +112,12 @@ class Unet {
   };
   using Middle = MiddleTransformer<has_middle_transformer, middle_spec>;
 
+ private:
   static constexpr std::size_t first = C.stages[0].channels, last = C.stages[C.levels - 1].channels;
   static constexpr std::size_t pixels = C.height * C.width, low_pixels = (C.height >> (C.levels - 1)) * (C.width >> (C.levels - 1));
   static constexpr std::size_t time_width = lower::time_width(C);
+
+ public:
   using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = first, .height = C.height, .width = C.width}>;
   using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = C.latent_channels, .height = C.height, .width = C.width}>;
   using NormOut = GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
@@ -119,6 +125,7 @@ class Unet {
   using Time2 = Linear<LinearSpec{.in = time_width, .out = time_width}>;
   using Pooled1 = Linear<LinearSpec{.in = C.pooled_width != 0 ? C.pooled_width : 1, .out = time_width}>;
 
+ private:
   template <class First>
   struct Embedding {
     typename First::Weights linear_1;

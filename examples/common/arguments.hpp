@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Command lines whose mistakes are one line on stderr, with exit status 2; --help and --version are status 0.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "mobilediffusion/io/message.hpp"
+
+namespace examples {
+
+// An exit status, or nothing where the program goes on.
+inline std::optional<int> parse(CLI::App& app, int argc, const char* const* argv) {
+  try {
+    app.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    std::string text = e.what();
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+    std::fprintf(stderr, "%s: %s (%s --help lists the options)\n", app.get_name().c_str(), text.c_str(), app.get_name().c_str());
+    return 2;
+  }
+}
+
+// A whole number, decimal. (CLI11's own conversion reads 010 as eight.)
+inline void add_whole(CLI::App& app, const std::string& name, std::uint64_t least, std::uint64_t most, const std::string& help,
+                      std::function<void(std::uint64_t)> use) {
+  app.add_option_function<std::string>(
+         name,
+         [=](const std::string& text) {
+           std::uint64_t value = 0;
+           const auto r = std::from_chars(text.data(), text.data() + text.size(), value);
+           if (text.empty() || r.ec != std::errc() || r.ptr != text.data() + text.size() || value < least || value > most)
+             throw CLI::ValidationError(
+                 name, mobilediffusion::detail::join({"expected a whole number of ", least, " to ", most, ", found ",
+                                                      mobilediffusion::detail::printable(text)}));
+           use(value);
+         },
+         help)
+      ->type_name("N");
+}
+
+// A finite number that is not negative.
+inline void add_number(CLI::App& app, const std::string& name, const std::string& help, std::function<void(float)> use) {
+  app.add_option_function<std::string>(
+         name,
+         [=](const std::string& text) {
+           char* end = nullptr;
+           const float value = std::strtof(text.c_str(), &end);
+           const bool plain = text.find_first_not_of("+-.0123456789eE") == std::string::npos;  // neither nan nor spaces nor hex
+           if (text.empty() || !plain || end != text.c_str() + text.size() || !std::isfinite(value) || value < 0.0f)
+             throw CLI::ValidationError(name, mobilediffusion::detail::join({"expected a number of at least 0, found ",
+                                                                             mobilediffusion::detail::printable(text)}));
+           use(value);
+         },
+         help)
+      ->type_name("X");
+}
+
+}  // namespace examples

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generates pictures from words.
+//
+//   generate "a red apple" "two cats" --count 4 -o pictures
+//
+// Everything is checked before the first picture is begun, so that a long run does not fail half-way for a wrong last line.
+// How a picture came to be is written into it (PNG text), and is enough to get the same bytes again.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/arguments.hpp"
+#include "common/progress.hpp"
+#include "mobilediffusion/mobilediffusion.hpp"
+
+#ifndef MOBILEDIFFUSION_DEMO_MODEL
+#define MOBILEDIFFUSION_DEMO_MODEL "emoji.safetensors"
+#endif
+#ifndef MOBILEDIFFUSION_VERSION
+#define MOBILEDIFFUSION_VERSION "unknown"
+#endif
+
+namespace fs = std::filesystem;
+namespace md = mobilediffusion;
+using md::detail::join;
+using md::detail::printable;
+
+namespace {
+
+using Model = md::TextToImage<md::presets::emoji>;
+constexpr std::size_t largest_sheet = 1024;  // pictures
+
+struct Options {
+  std::vector<std::string> prompts;
+  std::string prompts_file, output, negative, model = MOBILEDIFFUSION_DEMO_MODEL;
+  std::uint64_t seed = 0;
+  std::size_t count = 1, steps = Model::config.sampler.steps;
+  float guidance = static_cast<float>(Model::config.sampler.guidance_percent) * 0.01f;
+  int threads = 0;
+  bool quiet = false;
+};
+
+struct Prompt {
+  std::string text, place;  // place: where it was found, for messages
+};
+
+std::vector<Prompt> read_prompts(const Options& o) {
+  std::vector<Prompt> prompts;
+  for (const std::string& text : o.prompts)
+    prompts.push_back({text, o.prompts.size() > 1 ? join({"argument ", prompts.size() + 1, ": "}) : ""});
+  if (o.prompts_file.empty()) return prompts;
+  std::string rest = md::read_file(o.prompts_file);
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.erase(0, 3);  // a byte order mark is no part of the first prompt
+  std::size_t line = 0;
+  for (std::size_t begin = 0; begin < rest.size();) {
+    const std::size_t end = std::min(rest.find('\n', begin), rest.size());
+    std::string text = rest.substr(begin, end - begin);
+    if (text.ends_with('\r')) text.pop_back();
+    begin = end + 1;
+    ++line;
+    const std::string place = join({"file ", printable(o.prompts_file), ": line ", line, ": "});
+    if (text.find('\0') != std::string::npos) throw md::Error(place + "prompt: expected text, found a zero byte");
+    if (!md::detail::is_blank(text)) prompts.push_back({text, place});
+  }
+  if (prompts.empty()) throw md::Error(join({"file ", printable(o.prompts_file), ": expected a prompt a line, found none"}));
+  return prompts;
+}
+
+void check_prompt(const Model& model, const std::string& text, const std::string& place) {
+  if (md::detail::is_blank(text)) throw md::Error(place + "prompt: expected words, found none");
+  try {
+    model.tokenizer().encode(text, Model::context_length);
+  } catch (const md::Error& e) {
+    throw md::Error(place + e.what());
+  }
+}
+
+// A prompt as a file name: lower case, other than letters and digits a dash; UTF-8 beyond ASCII stays.
+std::string slug(std::string_view prompt) {
+  std::string name;
+  for (char c : prompt) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    const bool keep = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
+    if (keep) name += c;
+    else if (!name.empty() && name.back() != '-') name += '-';
+  }
+  constexpr std::size_t longest = 60;
+  if (name.size() > longest) {
+    std::size_t end = longest;
+    while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;  // whole characters
+    name.resize(end);
+  }
+  while (name.ends_with('-')) name.pop_back();
+  return name.empty() ? "picture" : name;
+}
+
+// Where pictures go: into one named file, which may be replaced, or under new names into a folder.
+class Outputs {
+ public:
+  // Throws for a place that cannot be written, before any work is done.
+  Outputs(const std::string& output, std::size_t pictures) {
+    std::error_code ignored;
+    if (output.empty()) {
+      folder_ = "";
+    } else if (fs::is_directory(output, ignored)) {
+      folder_ = output;
+    } else if (pictures > 1) {
+      throw md::Error(join({"output ", printable(output), ": expected an existing folder for ", pictures, " pictures, found ",
+                            fs::exists(output, ignored) ? "a file" : "none"}));
+    } else if (fs::path(output).extension() != ".png") {
+      throw md::Error(join({"output ", printable(output), ": expected an existing folder, or the name of a .png file"}));
+    } else {
+      file_ = output;
+      folder_ = file_.parent_path();
+      if (!folder().empty() && !fs::is_directory(folder_, ignored))
+        throw md::Error(
+            join({"output ", printable(output), ": expected an existing folder ", printable(folder_.string()), ", found none"}));
+    }
+    const fs::path place = folder_.empty() ? fs::path(".") : folder_;
+    if (::access(place.c_str(), W_OK | X_OK) != 0)
+      throw md::Error(join(
+          {"output ", printable(place.string()), ": cannot write into this folder: ", std::generic_category().message(errno)}));
+  }
+  fs::path next(const std::string& stem) {
+    if (!file_.empty()) return file_;
+    for (std::size_t n = 1;; ++n) {
+      const fs::path path = folder_ / (n == 1 ? stem + ".png" : join({stem, "-", n, ".png"}));
+      std::error_code ignored;
+      if (!fs::exists(fs::symlink_status(path, ignored))) return path;
+    }
+  }
+
+ private:
+  std::string folder() const { return folder_.string(); }
+  fs::path folder_, file_;
+};
+
+// File names may hold any bytes, PNG texts may not.
+std::string as_text(std::string name) {
+  if (md::find_invalid_utf8(name) != std::string_view::npos)
+    for (char& c : name)
+      if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+  return name;
+}
+
+std::string shortest(float value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+void say(const Options& o, const fs::path& path, const std::string& what) {
+  if (o.quiet) return;
+  if (std::printf("%s  %s\n", path.c_str(), what.c_str()) < 0 || std::fflush(stdout) != 0)
+    throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
+}
+
+void generate(const Options& o) {
+  const std::vector<Prompt> prompts = read_prompts(o);
+  const std::size_t pictures = prompts.size() * o.count;
+  Outputs outputs(o.output, pictures);
+  Model model(o.model, o.threads);
+  for (const Prompt& p : prompts) check_prompt(model, p.text, p.place);
+  if (!o.negative.empty()) check_prompt(model, o.negative, "negative ");
+
+  const std::string model_name = as_text(fs::path(o.model).filename().string());
+  const std::string& fingerprint = model.metadata().at(md::detail::fingerprint_key);
+  std::vector<md::Image> sheet;
+  for (const Prompt& p : prompts) {
+    for (std::size_t i = 0; i < o.count; ++i) {
+      const std::uint64_t seed = o.seed + i;
+      const fs::path path = outputs.next(pictures == 1 ? slug(p.text) : join({slug(p.text), "-", seed}));
+      const auto start = std::chrono::steady_clock::now();
+      md::Image image;
+      {
+        examples::Progress progress(path.stem().string(), o.steps, 0, !o.quiet);
+        image = model.generate({.prompt = p.text, .negative = o.negative, .seed = seed, .steps = o.steps, .guidance = o.guidance},
+                               [&](md::Progress step) {
+                                 progress.update(step.step);
+                                 return true;
+                               });
+      }
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      std::vector<std::pair<std::string, std::string>> text{{"prompt", p.text},
+                                                            {"seed", std::to_string(seed)},
+                                                            {"steps", std::to_string(o.steps)},
+                                                            {"guidance", shortest(o.guidance)}};
+      if (!o.negative.empty()) text.emplace_back("negative", o.negative);
+      text.emplace_back("model", model_name);
+      text.emplace_back("fingerprint", fingerprint);
+      md::write_png(path, image, text);
+      char took[32];
+      std::snprintf(took, sizeof took, "%.2f s", seconds);
+      say(o, path, join({"seed ", seed, "  ", took}));
+      if (pictures > 1 && pictures <= largest_sheet) sheet.push_back(std::move(image));
+    }
+  }
+  if (sheet.empty()) return;
+  const auto square = static_cast<std::size_t>(std::ceil(std::sqrt(static_cast<double>(pictures))));
+  const std::size_t columns = o.count > 1 && prompts.size() > 1 ? o.count : square;  // a row for each prompt
+  const fs::path path = outputs.next(prompts.size() == 1 ? slug(prompts[0].text) + "-sheet" : "sheet");
+  md::write_png(path, md::contact_sheet(sheet, columns));
+  say(o, path, join({pictures, " pictures"}));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app{"Pictures of emoji from words, by a model of this repository", "generate"};
+  app.set_version_flag("--version", "generate " MOBILEDIFFUSION_VERSION);
+  app.add_option("prompt", o.prompts, "What to draw; several prompts give several pictures")->type_name("PROMPT");
+  app.add_option("--prompts", o.prompts_file, "More prompts from a UTF-8 file, one a line")->type_name("FILE");
+  app.add_option("-o,--output", o.output,
+                 "A .png file, which is replaced, or a folder that exists; default: a new file in the current folder, named by "
+                 "the prompt")
+      ->type_name("PATH");
+  app.add_option("--negative", o.negative, "What to stay away from")->type_name("PROMPT");
+  examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the first picture; default 0", [&](auto n) { o.seed = n; });
+  examples::add_whole(app, "--steps", 1, 1000, join({"Of the sampler; default ", o.steps}),
+                      [&](auto n) { o.steps = static_cast<std::size_t>(n); });
+  examples::add_number(app, "--guidance",
+                       join({"How strictly to follow the prompt, 1: without guidance; default ", shortest(o.guidance)}),
+                       [&](float x) { o.guidance = x; });
+  examples::add_whole(app, "--count", 1, 10000, "Pictures of each prompt, with the seeds that follow; default 1",
+                      [&](auto n) { o.count = static_cast<std::size_t>(n); });
+  examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
+                      [&](auto n) { o.threads = static_cast<int>(n); });
+  app.add_option("--model", o.model, "Weights; default: the model of this repository")->type_name("FILE");
+  app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
+  app.footer(
+      "More than one picture also gives a contact sheet (up to 1024 pictures). Nothing is overwritten but a file that -o names.\n"
+      "Exit status: 1 for files and prompts that cannot be used, 2 for wrong arguments.");
+  app.callback([&] {
+    if (o.prompts.empty() && o.prompts_file.empty()) throw CLI::RequiredError("a prompt, or --prompts FILE");
+  });
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
+#ifdef SIGXFSZ
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
+#endif
+  try {
+    generate(o);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "generate: expected enough memory, found too little\n");
+    return 1;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "generate: %s\n", e.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model is made of, before or after its training.
+//
+//   inspect [--preset emoji] [--csv]    the static graph: every part with its sizes, all known to the compiler
+//   inspect FILE [--csv]                a weights file: metadata, tensors by group, and which preset it fits
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/arguments.hpp"
+#include "common/graph_table.hpp"
+#include "mobilediffusion/mobilediffusion.hpp"
+
+#ifndef MOBILEDIFFUSION_VERSION
+#define MOBILEDIFFUSION_VERSION "unknown"
+#endif
+
+namespace md = mobilediffusion;
+using md::detail::join;
+using md::detail::printable;
+
+namespace {
+
+// Calls f.operator()<preset>(name) for all of them.
+template <class F>
+void for_each_preset(F&& f) {
+  f.template operator()<md::presets::emoji>("emoji");
+  f.template operator()<md::presets::tiny>("tiny");
+}
+
+std::vector<std::string> preset_names() {
+  std::vector<std::string> names;
+  for_each_preset([&]<md::ModelConfig M>(const char* name) { names.emplace_back(name); });
+  return names;
+}
+
+std::string grouped(std::size_t n) {  // 1,234,567
+  std::string text = std::to_string(n);
+  for (std::size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, ",");
+  return text;
+}
+
+void print_row(const std::string& name, const std::string& kind, const std::string& size, std::size_t layers,
+               std::size_t parameters, std::size_t macs, std::size_t output, std::size_t activations) {
+  std::printf("%-30s %-28s %-14s %6zu %12s %15s %11s %12s\n", name.c_str(), kind.c_str(), size.c_str(), layers,
+              grouped(parameters).c_str(), grouped(macs).c_str(), output == 0 ? "" : grouped(output).c_str(),
+              grouped(activations).c_str());
+}
+
+template <md::ModelConfig M>
+void print_graph(const char* preset, bool csv) {
+  using Model = md::TextToImage<M>;
+  const auto parts = examples::graph_table<M>();
+  if (csv) {
+    std::printf("part,name,kind,height,width,channels,layers,parameters,macs,output_bytes,activation_bytes\n");
+    for (const auto& part : parts)
+      for (const auto& r : part.rows)
+        std::printf("%s,%s,\"%s\",%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu\n", part.name.c_str(), r.name.c_str(), r.kind.c_str(), r.height,
+                    r.width, r.channels, r.layers, r.parameters, r.macs, r.output_bytes, r.activation_bytes);
+    return;
+  }
+  std::printf("preset %s: %zu x %zu pixels, configuration %s\n", preset, Model::width, Model::height,
+              md::detail::hexadecimal(md::reflect::fingerprint(M)).c_str());
+  std::printf(
+      "Bytes are of one image, fp32; activations: what a part takes beside its input and output, in a total: the peak.\n");
+  for (const auto& part : parts) {
+    std::printf("\n%-30s %-28s %-14s %6s %12s %15s %11s %12s\n", part.name.c_str(), "", "output", "layers", "parameters", "MACs",
+                "output B", "activation B");
+    std::size_t layers = 0;
+    for (const auto& r : part.rows) {
+      const std::string size =
+          r.height == 1 ? join({r.width, " x ", r.channels}) : join({r.height, " x ", r.width, " x ", r.channels});
+      print_row("  " + r.name, r.kind, size, r.layers, r.parameters, r.macs, r.output_bytes, r.activation_bytes);
+      layers += r.layers;
+    }
+    print_row("  total", "", "", layers, part.parameters, part.macs, 0, part.activation_bytes);
+  }
+  const std::size_t passes = M.sampler.guidance_percent == 100 ? 1 : 2, steps = M.sampler.steps;
+  const std::size_t macs =
+      passes * (md::TextEncoder<M.text>::macs + steps * md::Unet<M.unet>::macs) + md::Vae<M.vae>::decoder_macs;
+  std::printf("\nwhole model: %s parameters, %s bytes of weights in memory, %s bytes of activations for one picture\n",
+              grouped(Model::parameters).c_str(), grouped(Model::weight_bytes).c_str(), grouped(Model::activation_bytes).c_str());
+  std::printf("one picture: %s MACs (%zu steps, %s)\n", grouped(macs).c_str(), steps,
+              passes == 2 ? "guided: two passes each" : "unguided");
+}
+
+// The first two names of a tensor's path.
+std::string group_of(const std::string& name) {
+  const std::size_t first = name.find('.'), second = first == std::string::npos ? first : name.find('.', first + 1);
+  return second == std::string::npos ? name : name.substr(0, second);
+}
+
+void print_file(const std::string& path, bool csv) {
+  const md::SafetensorsFile file(path);
+  if (csv) {
+    std::printf("tensor,dtype,shape,elements,bytes\n");
+    for (const md::TensorView& t : file.tensors()) {
+      std::string shape;
+      for (const std::size_t d : t.shape) shape += join({shape.empty() ? "" : "x", d});
+      const std::string name = printable(t.name), dtype(md::name_of(t.dtype));
+      std::printf("%s,%s,%s,%zu,%zu\n", name.c_str(), dtype.c_str(), shape.c_str(), t.count(), t.bytes.size());
+    }
+    return;
+  }
+  struct Group {
+    std::size_t tensors = 0, elements = 0, bytes = 0;
+    std::set<std::string> dtypes;
+  };
+  std::map<std::string, Group> groups;
+  Group all;
+  for (const md::TensorView& t : file.tensors()) {
+    for (Group* g : {&groups[group_of(t.name)], &all}) {
+      ++g->tensors;
+      g->elements += t.count();
+      g->bytes += t.bytes.size();
+      g->dtypes.emplace(md::name_of(t.dtype));
+    }
+  }
+  const auto print_group = [](const std::string& name, const Group& g) {
+    std::string dtypes;
+    for (const std::string& d : g.dtypes) dtypes += (dtypes.empty() ? "" : " ") + d;
+    std::printf("%-32s %7zu %14s %14s  %s\n", name.c_str(), g.tensors, grouped(g.elements).c_str(), grouped(g.bytes).c_str(),
+                dtypes.c_str());
+  };
+  std::printf("file %s\n\nmetadata\n", printable(path).c_str());
+  for (const auto& [key, value] : file.metadata()) {
+    const bool long_text = value.size() > 100;
+    std::printf("  %s: %s\n", printable(key).c_str(),
+                long_text ? join({value.size(), " characters"}).c_str() : printable(value).c_str());
+  }
+  std::printf("\n%-32s %7s %14s %14s  %s\n", "group", "tensors", "parameters", "bytes", "dtype");
+  for (const auto& [name, group] : groups) {
+    const std::string quoted = printable(name);
+    print_group(quoted.substr(1, quoted.size() - 2), group);
+  }
+  print_group("total", all);
+
+  const auto found = file.metadata().find(md::detail::fingerprint_key);
+  bool fits = false;
+  for_each_preset([&]<md::ModelConfig M>(const char* name) {
+    if (found == file.metadata().end() || found->second != md::detail::hexadecimal(md::reflect::fingerprint(M))) return;
+    md::check_model<M>(file);
+    const md::Tokenizer tokenizer = md::read_tokenizer(file, M.text.vocabulary);
+    std::printf("\nconfiguration %s: preset %s; every tensor fits, the tokenizer has %zu pieces\n", found->second.c_str(), name,
+                tokenizer.vocabulary());
+    fits = true;
+  });
+  if (!fits) std::printf("\nconfiguration: none of the presets\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"The static graph of a preset, or the contents of a weights file", "inspect"};
+  std::string file, preset = "emoji";
+  bool csv = false;
+  app.set_version_flag("--version", "inspect " MOBILEDIFFUSION_VERSION);
+  app.add_option("file", file, "A safetensors file")->type_name("FILE");
+  app.add_option("--preset", preset, "An architecture")
+      ->check(CLI::IsMember(preset_names()))
+      ->capture_default_str()
+      ->excludes("file");
+  app.add_flag("--csv", csv, "One line a row, all numbers plain");
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
+  try {
+    if (!file.empty()) print_file(file, csv);
+    else
+      for_each_preset([&]<md::ModelConfig M>(const char* name) {
+        if (preset == name) print_graph<M>(name, csv);
+      });
+    if (std::fflush(stdout) != 0) throw md::Error("standard output: cannot write");
+  } catch (const std::exception& e) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "inspect: %s\n", e.what());
+    return 1;
+  }
+  return 0;
+}

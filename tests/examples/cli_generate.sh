@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+# What generate does where all is well.
+. "${0%/*}/cli_common.sh"
+draw() { run 0 "$generate" --model "$model" --steps 1 "$@"; }
+
+run 0 "$generate" --help
+says '--guidance' && says '--count' && says 'default 20'
+run 0 "$generate" --version
+says '^generate [0-9]'
+
+draw "A red  Apple!"
+exists a-red-apple.png
+says '^a-red-apple\.png  seed 0  [0-9.]* s$'
+[ ! -s err ] || fail "expected no progress bar where stderr is a file"
+[ "$("$files" size a-red-apple.png)" = 128x128 ] || fail "size of the picture"
+has a-red-apple.png "prompt=A red  Apple!"
+has a-red-apple.png seed=0
+has a-red-apple.png steps=1
+has a-red-apple.png guidance=2.5
+has a-red-apple.png "model=${model##*/}"
+"$files" text a-red-apple.png | grep -q '^fingerprint=[0-9a-f]\{8,16\}$' || fail "expected the fingerprint"
+"$files" text a-red-apple.png | grep -q '^negative=' && fail "expected no negative prompt"
+
+# Nothing is overwritten but what -o names; the same request gives the same bytes.
+cp a-red-apple.png first.png
+draw "a red apple" --seed 3
+exists a-red-apple-2.png
+cmp -s first.png a-red-apple.png || fail "expected the old picture to stay"
+cmp -s first.png a-red-apple-2.png && fail "expected another picture"
+draw "A red  Apple!" -o a-red-apple-2.png --threads 1
+cmp -s first.png a-red-apple-2.png || fail "expected the same bytes again, on one thread"
+draw "a red apple" --seed 18446744073709551615 --guidance 0.5 --negative "a blue cat" --output named.png
+has named.png seed=18446744073709551615
+has named.png guidance=0.5
+has named.png "negative=a blue cat"
+
+# Silence, and odd names.
+draw --quiet "a cat" -o quiet.png
+silent
+draw -q -- "--a cat"
+exists a-cat.png
+draw -q "…/../?" && exists "….png"
+draw -q "!?" && exists picture.png
+run 0 "$generate" --model "$model" -q "a cat a cat a cat a cat" --steps 2 --guidance 1
+has a-cat-a-cat-a-cat-a-cat.png guidance=1
+
+# Several pictures: slug and seed, and a sheet with a row for each prompt.
+mkdir folder few sheet
+draw "a red apple" "a blue cat" --count 3 --seed 5 -o folder
+for seed in 5 6 7; do exists folder/a-red-apple-$seed.png folder/a-blue-cat-$seed.png; done
+says '^folder/sheet\.png  6 pictures$'
+[ "$("$files" size folder/sheet.png)" = 400x268 ] || fail "expected a sheet of 3 x 2 pictures"
+[ "$(ls folder | wc -l)" -eq 7 ] || fail "expected 6 pictures and a sheet"
+[ "$(wc -l < out)" -eq 7 ] || fail "expected a line for each file"
+draw "a cat" --count 2 -o few -q
+exists few/a-cat-0.png few/a-cat-1.png few/a-cat-sheet.png
+silent
+draw "a cat" -o few
+exists few/a-cat.png
+[ "$(ls few | wc -l)" -eq 4 ] || fail "expected no sheet of one picture"
+
+# A file of prompts: byte order mark, DOS line ends, blank lines, no end of the last line.
+printf '\357\273\277a red apple\r\n\r\n  \na blue cat' > prompts.txt
+draw --prompts prompts.txt "a cat" -o sheet
+exists sheet/a-cat-0.png sheet/a-red-apple-0.png sheet/a-blue-cat-0.png sheet/sheet.png
+has sheet/a-red-apple-0.png "prompt=a red apple"
+[ "$(ls sheet | wc -l)" -eq 4 ] || fail "expected 3 pictures and a sheet"
+finish

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# What inspect prints and refuses.
+. "${0%/*}/cli_common.sh"
+
+run 0 "$inspect"
+says '^preset emoji: 128 x 128 pixels' && says 'mid_block.attentions.0 ' && says '^whole model: '
+total=$(sed -n 's/^whole model: \([0-9,]*\) parameters.*/\1/p' out | tr -d ,)
+run 0 "$inspect" --preset tiny
+says '^preset tiny: 16 x 32 pixels'
+run 0 "$inspect" --preset emoji --csv
+says '^part,name,kind,'
+[ "$(sed 's/"[^"]*"//' out | awk -F, 'NR > 1 { n += $8 } END { print n }')" = "$total" ] || fail "expected rows that sum to $total parameters"
+
+run 0 "$inspect" "$model"
+says '"training.note": "random"' && says '^unet.down_blocks ' && says 'F16$' && says 'preset emoji; every tensor fits'
+run 0 "$inspect" "$model" --csv
+says '^"unet.conv_in.weight",F16,'
+[ "$(awk -F, 'NR > 1 { n += $4 } END { print n }' out)" = "$total" ] || fail "expected $total elements in the file"
+
+"$files" wrong fingerprint "$model" other.safetensors
+run 0 "$inspect" other.safetensors
+says '^configuration: none of the presets'
+"$files" wrong renamed "$model" other.safetensors
+run 1 "$inspect" other.safetensors
+[ "$(wc -l < err)" -eq 1 ] && grep -q 'inspect: file .*unet.conv_in.bias.*missing' err || fail "expected the tensor's name"
+"$files" wrong data-cut "$model" other.safetensors
+refused 1 'leave the file' "$inspect" other.safetensors
+refused 1 'cannot open' "$inspect" nothing.safetensors
+refused 2 '--preset' "$inspect" --preset huge
+refused 2 '--preset' "$inspect" --preset tiny "$model"
+refused 2 '--nothing' "$inspect" --nothing
+finish
