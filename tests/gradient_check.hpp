@@ -114,7 +114,8 @@ struct Tensor {
 
 // Compares <gradient, d> with central differences of loss() along directions d of each tensor: one that leans towards the
 // gradient, one random, and single coordinates. Returns a line per disagreement. noise: the rounding error of a loss.
-inline std::string probe(const std::vector<Tensor>& tensors, const std::function<double()>& loss, double noise, const Options& o) {
+inline std::string probe(const std::vector<Tensor>& tensors, const std::function<double()>& loss, double noise,
+                         const Options& o) {
   std::ostringstream report;
   mobilediffusion::Random random(11, 1);
   for (const Tensor& t : tensors) {
@@ -137,14 +138,17 @@ inline std::string probe(const std::vector<Tensor>& tensors, const std::function
       // Far enough for the loss to move beyond its noise, near enough for the fourth-order difference.
       const double h = o.step * length;
       const auto at = [&](double s) {
-        for (std::size_t i = 0; i < t.count; ++i) t.value[i] = static_cast<float>(static_cast<double>(kept[i]) + s * static_cast<double>(d[i]));
+        for (std::size_t i = 0; i < t.count; ++i)
+          t.value[i] = static_cast<float>(static_cast<double>(kept[i]) + s * static_cast<double>(d[i]));
         return loss();
       };
       const double numeric = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
       std::copy(kept.begin(), kept.end(), t.value);
-      const double allowed = o.tolerance * std::max(std::fabs(analytic), norm / std::sqrt(static_cast<double>(t.count))) + noise / h;
+      const double allowed =
+          o.tolerance * std::max(std::fabs(analytic), norm / std::sqrt(static_cast<double>(t.count))) + noise / h;
       if (!(std::fabs(analytic - numeric) <= allowed))
-        report << t.name << " " << what << ": analytic " << analytic << ", numeric " << numeric << ", allowed " << allowed << "\n";
+        report << t.name << " " << what << ": analytic " << analytic << ", numeric " << numeric << ", allowed " << allowed
+               << "\n";
     };
     Floats d = normals(t.count, 1000 + random.next());
     double length = 0.0;
@@ -172,10 +176,11 @@ inline std::string probe(const std::vector<Tensor>& tensors, const std::function
 // Checks backward against forward. forward(context, weights, inputs, outputs); backward(context, weights, gradients,
 // d_outputs, d_inputs), which may keep what forward saved in its closure. Returns a line per fault, empty if there is none.
 template <class W>
-std::string check_gradients(const std::vector<Input>& inputs, const std::vector<std::size_t>& outputs,
-                            const std::function<void(mobilediffusion::Context&, const W&, const Pointers&, const Pointers&)>& forward,
-                            const std::function<void(mobilediffusion::Context&, const W&, const W&, const Pointers&, const Pointers&)>& backward,
-                            const Options& o = {}) {
+std::string check_gradients(
+    const std::vector<Input>& inputs, const std::vector<std::size_t>& outputs,
+    const std::function<void(mobilediffusion::Context&, const W&, const Pointers&, const Pointers&)>& forward,
+    const std::function<void(mobilediffusion::Context&, const W&, const W&, const Pointers&, const Pointers&)>& backward,
+    const Options& o = {}) {
   using namespace mobilediffusion;
   Executor executor(o.threads);
   AlignedBuffer memory(4 * 1024 * 1024);
@@ -227,7 +232,8 @@ std::string check_gradients(const std::vector<Input>& inputs, const std::vector<
     if (inputs[i].adjoint == Adjoint::added)
       for (float& v : expected) v *= 2.0f;
     if (!(relative_error(dx[i], expected) < 1e-4))
-      report << "input " << inputs[i].name << ": a second pass does not " << (inputs[i].adjoint == Adjoint::added ? "add" : "assign") << "\n";
+      report << "input " << inputs[i].name << ": a second pass does not "
+             << (inputs[i].adjoint == Adjoint::added ? "add" : "assign") << "\n";
   }
   std::vector<float*> values;
   reflect::visit(*weights, [&](std::string_view, auto& leaf) { values.push_back(leaf.data); });
@@ -241,7 +247,8 @@ std::string check_gradients(const std::vector<Input>& inputs, const std::vector<
       v *= 2.0f;
       largest = std::max(largest, std::fabs(static_cast<double>(v)));
     }
-    if (largest > 1e-4 && !(relative_error(leaf.data, expected.data(), leaf.count) < 1e-3)) report << path << ": a second pass does not add\n";
+    if (largest > 1e-4 && !(relative_error(leaf.data, expected.data(), leaf.count) < 1e-3))
+      report << path << ": a second pass does not add\n";
     if (!(largest > 0.0)) report << path << ": the gradient is zero\n";
   });
 

@@ -56,7 +56,9 @@ std::string transformer() {
   return check_gradients<W>(
       {{"x", floats}, {"context", batch * S.context_length * S.context_width, Adjoint::added}}, {floats},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Block::forward(c, w, x[0], x[1], y[0], saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Block::backward(c, w, g, saved, dy[0], dx[0], dx[1]); });
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Block::backward(c, w, g, saved, dy[0], dx[0], dx[1]);
+      });
 }
 
 template <StageSpec S>
@@ -67,8 +69,13 @@ std::string down_stage() {
   std::vector<std::size_t> outputs;
   for (std::size_t i = 0; i < Stage::outputs; ++i) outputs.push_back(batch * Stage::output_floats(i));
   return check_gradients<W>(
-      {{"x", batch * Stage::pixels * S.in}, {"time", batch * S.time_width, Adjoint::added}, {"context", batch * 3 * 8, Adjoint::added}}, outputs,
-      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Stage::forward(c, w, x[0], x[1], x[2], y.data(), saved); },
+      {{"x", batch * Stage::pixels * S.in},
+       {"time", batch * S.time_width, Adjoint::added},
+       {"context", batch * 3 * 8, Adjoint::added}},
+      outputs,
+      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) {
+        Stage::forward(c, w, x[0], x[1], x[2], y.data(), saved);
+      },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Stage::backward(c, w, g, saved, dy.data(), dx[0], dx[1], dx[2]);
       });
@@ -79,7 +86,8 @@ std::string up_stage() {
   using Stage = UpStage<S>;
   using W = typename Stage::Weights;
   typename Stage::Saved saved;
-  std::vector<Input> inputs{{"x", batch * Stage::pixels * S.in}, {"time", batch * S.time_width, Adjoint::added},
+  std::vector<Input> inputs{{"x", batch * Stage::pixels * S.in},
+                            {"time", batch * S.time_width, Adjoint::added},
                             {"context", batch * 3 * 8, Adjoint::added}};
   for (std::size_t i = 0; i < S.resnets; ++i) inputs.push_back({"skip " + std::to_string(i), batch * Stage::pixels * S.skips[i]});
   return check_gradients<W>(
@@ -102,21 +110,37 @@ std::string vae_middle() {
   return check_gradients<W>(
       {{"x", floats}}, {floats},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Block::forward(c, w, x[0], y[0], saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Block::backward(c, w, g, saved, dy[0], dx[0]); });
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Block::backward(c, w, g, saved, dy[0], dx[0]);
+      });
 }
 
-constexpr TransformerSpec block{.depth = 1, .width = 16, .heads = 2, .tokens = 6, .groups = 4, .context_length = 3, .context_width = 8};
+constexpr TransformerSpec block{
+    .depth = 1, .width = 16, .heads = 2, .tokens = 6, .groups = 4, .context_length = 3, .context_width = 8};
 
 constexpr TransformerSpec with(TransformerSpec s, auto&& change) {
   change(s);
   return s;
 }
 
-constexpr StageSpec down{.height = 4, .width = 2, .in = 8, .channels = 16, .resnets = 2,
-                         .transformers = {TransformerSpec{}, with(block, [](TransformerSpec& s) { s.tokens = 8; })}, .groups = 4, .time_width = 6,
+constexpr StageSpec down{.height = 4,
+                         .width = 2,
+                         .in = 8,
+                         .channels = 16,
+                         .resnets = 2,
+                         .transformers = {TransformerSpec{}, with(block, [](TransformerSpec& s) { s.tokens = 8; })},
+                         .groups = 4,
+                         .time_width = 6,
                          .sampler = true};
-constexpr StageSpec up{.height = 4, .width = 2, .in = 12, .channels = 16, .resnets = 2, .skips = {16, 8},
-                       .transformers = {with(block, [](TransformerSpec& s) { s.tokens = 8; }), TransformerSpec{}}, .groups = 4, .time_width = 6,
+constexpr StageSpec up{.height = 4,
+                       .width = 2,
+                       .in = 12,
+                       .channels = 16,
+                       .resnets = 2,
+                       .skips = {16, 8},
+                       .transformers = {with(block, [](TransformerSpec& s) { s.tokens = 8; }), TransformerSpec{}},
+                       .groups = 4,
+                       .time_width = 6,
                        .sampler = true};
 constexpr StageSpec with(StageSpec s, auto&& change) {
   change(s);
@@ -130,8 +154,12 @@ TEST_CASE("gradients of the residual block") {
   CHECK(resnet<ResnetSpec{.in = 8, .out = 12, .height = 3, .width = 4, .groups = 4, .time_width = 6}>() == "");
   CHECK(resnet<ResnetSpec{.in = 12, .out = 8, .height = 3, .width = 4, .groups = 4}>() == "");
   CHECK(resnet<ResnetSpec{.in = 8, .out = 8, .height = 3, .width = 4, .groups = 4}>() == "");
-  CHECK(resnet<ResnetSpec{.in = 8, .out = 12, .height = 3, .width = 4, .groups = 4, .time_width = 6, .separable1 = true}>() == "");
-  CHECK(resnet<ResnetSpec{.in = 8, .out = 8, .height = 3, .width = 4, .groups = 4, .time_width = 6, .separable1 = true, .separable2 = true}>() == "");
+  CHECK(resnet<ResnetSpec{.in = 8, .out = 12, .height = 3, .width = 4, .groups = 4, .time_width = 6, .separable1 = true}>() ==
+        "");
+  CHECK(
+      resnet<ResnetSpec{
+          .in = 8, .out = 8, .height = 3, .width = 4, .groups = 4, .time_width = 6, .separable1 = true, .separable2 = true}>() ==
+      "");
   CHECK(resnet<ResnetSpec{.in = 8, .out = 12, .height = 3, .width = 4, .groups = 0}>() == "");
 }
 
@@ -140,7 +168,8 @@ TEST_CASE("gradients of the transformer block") {
   CHECK(transformer_block<with(block, [](TransformerSpec& s) { s.self_attention = false; })>() == "");
   CHECK(transformer_block<with(block, [](TransformerSpec& s) { s.cross_attention = false; })>() == "");
   CHECK(transformer_block<with(block, [](TransformerSpec& s) { s.self_attention = s.cross_attention = false; })>() == "");
-  CHECK(transformer_block<with(block, [](TransformerSpec& s) { s.shared_kv = false, s.ratio = 8, s.activation = Activation::gelu; })>() == "");
+  CHECK(transformer_block<with(
+            block, [](TransformerSpec& s) { s.shared_kv = false, s.ratio = 8, s.activation = Activation::gelu; })>() == "");
 }
 
 TEST_CASE("gradients of the transformer stack") {

@@ -27,7 +27,9 @@ std::string linear() {
         Layer::forward(c, w, x[0], y[0], rows);
         saved = x[0];
       },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], rows); });
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], rows);
+      });
 }
 
 template <ConvolutionSpec S>
@@ -38,7 +40,9 @@ std::string convolution() {
   return check_gradients<W>(
       {{"x", batch * Layer::in_pixels * S.in}}, {batch * Layer::out_pixels * S.out},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], y[0], saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0]); });
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0]);
+      });
 }
 
 template <GroupNormSpec S>
@@ -48,8 +52,12 @@ std::string group_norm() {
   NormSaved saved;
   return check_gradients<W>(
       {{"x", batch * S.pixels * S.channels}}, {batch * S.pixels * S.channels},
-      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], y[0], saved, resnet_epsilon); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], false); });
+      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) {
+        Layer::forward(c, w, x[0], y[0], saved, resnet_epsilon);
+      },
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], false);
+      });
 }
 
 // The same, its gradient added to one that is there: as behind a residual connection.
@@ -60,8 +68,12 @@ std::string group_norm_added() {
   NormSaved saved;
   return check_gradients<W>(
       {{"x", batch * S.pixels * S.channels, Adjoint::added}}, {batch * S.pixels * S.channels},
-      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], y[0], saved, resnet_epsilon); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], true); });
+      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) {
+        Layer::forward(c, w, x[0], y[0], saved, resnet_epsilon);
+      },
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], true);
+      });
 }
 
 template <std::size_t Channels>
@@ -87,7 +99,9 @@ std::string attention(double step = 0.01) {
   return check_gradients<W>(
       {{"x", x_floats}, {"context", context, Adjoint::added}, {"residual", x_floats, Adjoint::none}}, {x_floats},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], x[1], x[2], y[0], saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], dx[1]); },
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], dx[1]);
+      },
       {.step = step});
 }
 
@@ -101,8 +115,12 @@ std::string self_attention() {
   const std::size_t floats = batch * S.queries * S.width;
   return check_gradients<W>(
       {{"x", floats}}, {floats},
-      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], x[0], nullptr, y[0], saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], dx[0]); });
+      [&](Context& c, const W& w, const Pointers& x, const Pointers& y) {
+        Layer::forward(c, w, x[0], x[0], nullptr, y[0], saved);
+      },
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], dx[0]);
+      });
 }
 
 template <Activation A>
@@ -114,7 +132,9 @@ std::string feed_forward(std::size_t rows, double step = 0.01) {
   return check_gradients<W>(
       {{"x", floats}, {"residual", floats, Adjoint::none}}, {floats},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Layer::forward(c, w, x[0], x[1], y[0], rows, saved); },
-      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) { Layer::backward(c, w, g, saved, dy[0], dx[0], rows); },
+      [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
+        Layer::backward(c, w, g, saved, dy[0], dx[0], rows);
+      },
       {.step = step});
 }
 
@@ -155,15 +175,17 @@ TEST_CASE("gradients of the norms") {
 TEST_CASE("gradients of attention") {
   constexpr AttentionSpec cross{.width = 16, .heads = 2, .queries = 6, .keys = 5, .context_width = 12};
   constexpr AttentionSpec separate{.width = 16, .heads = 2, .queries = 6, .keys = 5, .context_width = 12, .shared_kv = false};
-  constexpr AttentionSpec relu{.width = 24, .heads = 1, .queries = 6, .keys = 5, .context_width = 12, .kind = AttentionKind::relu};
-  constexpr AttentionSpec relu_separate{.width = 16, .heads = 2, .queries = 3, .keys = 20, .context_width = 9, .shared_kv = false,
-                                        .kind = AttentionKind::relu};
+  constexpr AttentionSpec relu{
+      .width = 24, .heads = 1, .queries = 6, .keys = 5, .context_width = 12, .kind = AttentionKind::relu};
+  constexpr AttentionSpec relu_separate{
+      .width = 16, .heads = 2, .queries = 3, .keys = 20, .context_width = 9, .shared_kv = false, .kind = AttentionKind::relu};
   CHECK(attention<cross>() == "");
   CHECK(attention<separate>() == "");
   CHECK(attention<relu>(kinked) == "");
   CHECK(attention<relu_separate>(kinked) == "");
   constexpr AttentionSpec self{.width = 16, .heads = 2, .queries = 6, .keys = 6, .context_width = 16};
-  constexpr AttentionSpec self_separate{.width = 16, .heads = 1, .queries = 6, .keys = 6, .context_width = 16, .shared_kv = false, .bias = true};
+  constexpr AttentionSpec self_separate{
+      .width = 16, .heads = 1, .queries = 6, .keys = 6, .context_width = 16, .shared_kv = false, .bias = true};
   CHECK(self_attention<self>() == "");
   CHECK(self_attention<self_separate>() == "");
 }

@@ -35,7 +35,8 @@ inline Floats images(const Way& way, std::size_t floats, std::uint64_t stream) {
 
 // forward(context, weights, output); backward(context, weights, gradients, d_output, input_gradient)
 template <class W, class Forward, class Backward>
-Result run(const Way& way, std::size_t stack_floats, std::size_t output, std::size_t input, Forward&& forward, Backward&& backward) {
+Result run(const Way& way, std::size_t stack_floats, std::size_t output, std::size_t input, Forward&& forward,
+           Backward&& backward) {
   Executor executor(way.threads);
   AlignedBuffer memory(stack_floats);
   Bound<W> weights;
@@ -85,7 +86,9 @@ Result run_unet(const Way& way) {
   Floats d_context(context.size()), d_pooled(pooled.size());
   return run<W>(
       way, room<Model>(way), z.size(), z.size(),
-      [&](Context& c, const W& w, float* y) { Model::forward(c, w, z.data(), timesteps.data(), context.data(), pooled.data(), y, saved); },
+      [&](Context& c, const W& w, float* y) {
+        Model::forward(c, w, z.data(), timesteps.data(), context.data(), pooled.data(), y, saved);
+      },
       [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float* dx) {
         if constexpr (Backward) Model::backward(c, w, g, saved, dy, dx, d_context.data(), d_pooled.data());
       });
@@ -144,48 +147,105 @@ inline constexpr TransformerConfig one{.depth = 1};
 inline constexpr TransformerConfig self_only{.depth = 2, .cross_attention = false};
 
 // Four levels, three residual blocks up, keys apart from values, a number of heads: Stable Diffusion 1.5 made narrow.
-inline constexpr UnetConfig narrow_sd15{
-    .height = 16, .width = 8, .levels = 4,
-    .stages = {StageConfig{.channels = 16, .down_resnets = 2, .up_resnets = 3, .down_transformers = {one, one}, .up_transformers = {one, one, one}},
-               StageConfig{.channels = 32, .down_resnets = 2, .up_resnets = 3, .down_transformers = {one, one}, .up_transformers = {one, one, one}},
-               StageConfig{.channels = 64, .down_resnets = 2, .up_resnets = 3, .down_transformers = {one, one}, .up_transformers = {one, one, one}},
-               StageConfig{.channels = 64, .down_resnets = 2, .up_resnets = 3}},
-    .middle = {.transformer = one},
-    .attention = {.head_dim = 0, .heads = 2, .shared_kv = false},
-    .feed_forward = {.ratio = 8, .activation = Activation::gelu},
-    .context_length = 9, .context_width = 24, .groups = 8};
+inline constexpr UnetConfig narrow_sd15{.height = 16,
+                                        .width = 8,
+                                        .levels = 4,
+                                        .stages = {StageConfig{.channels = 16,
+                                                               .down_resnets = 2,
+                                                               .up_resnets = 3,
+                                                               .down_transformers = {one, one},
+                                                               .up_transformers = {one, one, one}},
+                                                   StageConfig{.channels = 32,
+                                                               .down_resnets = 2,
+                                                               .up_resnets = 3,
+                                                               .down_transformers = {one, one},
+                                                               .up_transformers = {one, one, one}},
+                                                   StageConfig{.channels = 64,
+                                                               .down_resnets = 2,
+                                                               .up_resnets = 3,
+                                                               .down_transformers = {one, one},
+                                                               .up_transformers = {one, one, one}},
+                                                   StageConfig{.channels = 64, .down_resnets = 2, .up_resnets = 3}},
+                                        .middle = {.transformer = one},
+                                        .attention = {.head_dim = 0, .heads = 2, .shared_kv = false},
+                                        .feed_forward = {.ratio = 8, .activation = Activation::gelu},
+                                        .context_length = 9,
+                                        .context_width = 24,
+                                        .groups = 8};
 
-inline constexpr UnetConfig one_level{.height = 3, .width = 5, .latent_channels = 1, .levels = 1,
-                                      .stages = {StageConfig{.channels = 8, .down_transformers = {self_only}, .separable = {.conv1 = true}}},
-                                      .middle = {.resnets = 1, .transformer = self_only},
-                                      .attention = {.head_dim = 8, .linear_projections = true},
-                                      .context_length = 3, .context_width = 8, .groups = 2};
+inline constexpr UnetConfig one_level{
+    .height = 3,
+    .width = 5,
+    .latent_channels = 1,
+    .levels = 1,
+    .stages = {StageConfig{.channels = 8, .down_transformers = {self_only}, .separable = {.conv1 = true}}},
+    .middle = {.resnets = 1, .transformer = self_only},
+    .attention = {.head_dim = 8, .linear_projections = true},
+    .context_length = 3,
+    .context_width = 8,
+    .groups = 2};
 
-inline constexpr UnetConfig no_middle{.height = 4, .width = 6, .latent_channels = 5, .levels = 2,
-                                      .stages = {StageConfig{.channels = 8, .separable = {.conv2 = true}},
-                                                 StageConfig{.channels = 24, .up_transformers = {one}}},
-                                      .middle = {.resnets = 0},
-                                      .attention = {.head_dim = 24, .kind = AttentionKind::relu, .projections = false},
-                                      .context_length = 4, .context_width = 8, .time_width = 20, .groups = 4};
+inline constexpr UnetConfig no_middle{
+    .height = 4,
+    .width = 6,
+    .latent_channels = 5,
+    .levels = 2,
+    .stages = {StageConfig{.channels = 8, .separable = {.conv2 = true}}, StageConfig{.channels = 24, .up_transformers = {one}}},
+    .middle = {.resnets = 0},
+    .attention = {.head_dim = 24, .kind = AttentionKind::relu, .projections = false},
+    .context_length = 4,
+    .context_width = 8,
+    .time_width = 20,
+    .groups = 4};
 
 // The middle's transformer larger than any stage.
-inline constexpr UnetConfig heavy_middle{.height = 8, .width = 8, .latent_channels = 2, .levels = 2,
+inline constexpr UnetConfig heavy_middle{.height = 8,
+                                         .width = 8,
+                                         .latent_channels = 2,
+                                         .levels = 2,
                                          .stages = {StageConfig{.channels = 8}, StageConfig{.channels = 64}},
                                          .middle = {.resnets = 2, .transformer = {.depth = 3}},
                                          .attention = {.head_dim = 16, .projections = false, .position_embedding = true},
-                                         .context_length = 70, .context_width = 16, .groups = 8};
-
-inline constexpr VaeConfig plain_vae{.height = 16, .width = 8, .latent_channels = 2, .levels = 2, .encoder_channels = {8, 8},
-                                     .decoder_channels = {8, 16}, .encoder_resnets = 2, .decoder_resnets = 1, .middle = false,
-                                     .middle_attention = false, .quant_conv = false, .groups = 4};
-inline constexpr VaeConfig narrow_sd_vae{.height = 32, .width = 32, .encoder_channels = {8, 16, 32, 32}, .decoder_channels = {8, 16, 32, 32},
+                                         .context_length = 70,
+                                         .context_width = 16,
                                          .groups = 8};
-inline constexpr VaeConfig one_level_vae{.height = 12, .width = 4, .latent_channels = 1, .patch = 4, .levels = 1, .encoder_channels = {16},
-                                         .decoder_channels = {24}, .encoder_resnets = 1, .decoder_resnets = 1, .middle_attention = false,
-                                         .quant_conv = true, .separable_samplers = true, .groups = 8};
 
-inline constexpr TextEncoderConfig wide_mlp{.vocabulary = 12, .length = 5, .width = 8, .layers = 1, .heads = 1, .mlp_ratio = 5,
-                                            .activation = Activation::gelu, .causal = false};
+inline constexpr VaeConfig plain_vae{.height = 16,
+                                     .width = 8,
+                                     .latent_channels = 2,
+                                     .levels = 2,
+                                     .encoder_channels = {8, 8},
+                                     .decoder_channels = {8, 16},
+                                     .encoder_resnets = 2,
+                                     .decoder_resnets = 1,
+                                     .middle = false,
+                                     .middle_attention = false,
+                                     .quant_conv = false,
+                                     .groups = 4};
+inline constexpr VaeConfig narrow_sd_vae{
+    .height = 32, .width = 32, .encoder_channels = {8, 16, 32, 32}, .decoder_channels = {8, 16, 32, 32}, .groups = 8};
+inline constexpr VaeConfig one_level_vae{.height = 12,
+                                         .width = 4,
+                                         .latent_channels = 1,
+                                         .patch = 4,
+                                         .levels = 1,
+                                         .encoder_channels = {16},
+                                         .decoder_channels = {24},
+                                         .encoder_resnets = 1,
+                                         .decoder_resnets = 1,
+                                         .middle_attention = false,
+                                         .quant_conv = true,
+                                         .separable_samplers = true,
+                                         .groups = 8};
+
+inline constexpr TextEncoderConfig wide_mlp{.vocabulary = 12,
+                                            .length = 5,
+                                            .width = 8,
+                                            .layers = 1,
+                                            .heads = 1,
+                                            .mlp_ratio = 5,
+                                            .activation = Activation::gelu,
+                                            .causal = false};
 
 }  // namespace odd
 }  // namespace model_tests

@@ -22,15 +22,23 @@ std::string faults() {
   if (C.pooled) outputs.push_back(batch * Model::pooled_floats);
   return check_gradients<W>(
       {}, outputs,
-      [&](Context& c, const W& w, const Pointers&, const Pointers& y) { Model::forward(c, w, ids.data(), y[0], C.pooled ? y[1] : nullptr, saved); },
+      [&](Context& c, const W& w, const Pointers&, const Pointers& y) {
+        Model::forward(c, w, ids.data(), y[0], C.pooled ? y[1] : nullptr, saved);
+      },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers&) {
         Model::backward(c, w, g, saved, dy[0], C.pooled ? dy[1] : nullptr);
       },
       {.batch = batch});
 }
 
-constexpr TextEncoderConfig other{.vocabulary = 12, .length = 5, .width = 8, .layers = 1, .heads = 1, .mlp_ratio = 3,
-                                  .activation = Activation::gelu, .causal = false};
+constexpr TextEncoderConfig other{.vocabulary = 12,
+                                  .length = 5,
+                                  .width = 8,
+                                  .layers = 1,
+                                  .heads = 1,
+                                  .mlp_ratio = 3,
+                                  .activation = Activation::gelu,
+                                  .causal = false};
 
 }  // namespace
 

@@ -31,7 +31,9 @@ std::string encoder_faults() {
       check_gradients<W>(
           {{"picture", batch * Model::picture_floats, Adjoint::none}}, {batch * 2 * Model::latent_floats},
           [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Model::encode(c, w, x[0], y[0], saved); },
-          [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers&) { Model::encode_backward(c, w, g, saved, dy[0]); },
+          [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers&) {
+            Model::encode_backward(c, w, g, saved, dy[0]);
+          },
           {.batch = batch}),
       "decoder");
 }
@@ -54,13 +56,32 @@ std::string decoder_faults() {
 }
 
 // What the tiny preset lacks: no patch, no middle, no convolutions around the latents, standard samplers.
-constexpr VaeConfig plain{.height = 8, .width = 8, .latent_channels = 2, .levels = 2, .encoder_channels = {8, 8}, .decoder_channels = {8, 16},
-                          .encoder_resnets = 2, .decoder_resnets = 1, .middle = false, .middle_attention = false, .quant_conv = false, .groups = 4};
+constexpr VaeConfig plain{.height = 8,
+                          .width = 8,
+                          .latent_channels = 2,
+                          .levels = 2,
+                          .encoder_channels = {8, 8},
+                          .decoder_channels = {8, 16},
+                          .encoder_resnets = 2,
+                          .decoder_resnets = 1,
+                          .middle = false,
+                          .middle_attention = false,
+                          .quant_conv = false,
+                          .groups = 4};
 
 // Activations without normalization.
-constexpr VaeConfig without_norms{.height = 16, .width = 8, .latent_channels = 2, .patch = 2, .levels = 2, .encoder_channels = {8, 12},
-                                  .decoder_channels = {8, 20}, .encoder_resnets = 1, .decoder_resnets = 2, .middle_attention = false,
-                                  .separable_samplers = true, .groups = 0};
+constexpr VaeConfig without_norms{.height = 16,
+                                  .width = 8,
+                                  .latent_channels = 2,
+                                  .patch = 2,
+                                  .levels = 2,
+                                  .encoder_channels = {8, 12},
+                                  .decoder_channels = {8, 20},
+                                  .encoder_resnets = 1,
+                                  .decoder_resnets = 2,
+                                  .middle_attention = false,
+                                  .separable_samplers = true,
+                                  .groups = 0};
 
 }  // namespace
 

@@ -34,9 +34,14 @@ constexpr UnetConfig mobile(std::size_t width, std::size_t depth, bool separable
   const SeparableConfig first{.conv1 = true}, high{.conv1 = separable_everywhere};
   return {.latent_channels = latent_channels,
           .stages = {StageConfig{.channels = 320, .separable = high},
-                     StageConfig{.channels = 640, .down_transformers = {cross_only(1)}, .up_transformers = {cross_only(1)}, .separable = high},
-                     StageConfig{.channels = width, .down_transformers = {full_blocks(depth)},
-                                 .up_transformers = {full_blocks(depth), cross_only(1)}, .separable = first}},
+                     StageConfig{.channels = 640,
+                                 .down_transformers = {cross_only(1)},
+                                 .up_transformers = {cross_only(1)},
+                                 .separable = high},
+                     StageConfig{.channels = width,
+                                 .down_transformers = {full_blocks(depth)},
+                                 .up_transformers = {full_blocks(depth), cross_only(1)},
+                                 .separable = first}},
           .middle = {.transformer = full_blocks(depth), .separable = first}};
 }
 static_assert(Unet<mobile(1024, 5, false, 8)>::parameters == 391'726'152);
@@ -60,15 +65,21 @@ static_assert(TextEncoder<clip>::macs == 6'649'251'840);
 static_assert(reflect::leaf_count<TextEncoder<clip>::Weights>() == 196);
 
 // One level of 4x4 pixels and 8 channels, one residual block down, two up, no middle and no text: by hand.
-constexpr UnetConfig small{.height = 4, .width = 4, .latent_channels = 1, .levels = 1, .stages = {StageConfig{.channels = 8}},
-                           .middle = {.resnets = 0}, .time_width = 10, .groups = 4};
+constexpr UnetConfig small{.height = 4,
+                           .width = 4,
+                           .latent_channels = 1,
+                           .levels = 1,
+                           .stages = {StageConfig{.channels = 8}},
+                           .middle = {.resnets = 0},
+                           .time_width = 10,
+                           .groups = 4};
 constexpr std::size_t conv_in = 8 * 9 + 8, time_mlp = 8 * 10 + 10 + 10 * 10 + 10;
 constexpr std::size_t down = 2 * 8 + (8 * 8 * 9 + 8) + (10 * 8 + 8) + 2 * 8 + (8 * 8 * 9 + 8);
 constexpr std::size_t up = 2 * 16 + (8 * 16 * 9 + 8) + (10 * 8 + 8) + 2 * 8 + (8 * 8 * 9 + 8) + (8 * 16 + 8);
 constexpr std::size_t conv_out = 2 * 8 + 8 * 9 + 1;
 static_assert(Unet<small>::parameters == conv_in + time_mlp + down + 2 * up + conv_out);
 static_assert(Unet<small>::macs == 16 * 8 * 9 + (8 * 10 + 10 * 10) + (2 * 16 * 8 * 8 * 9 + 10 * 8) +
-                                      2 * (16 * 8 * 16 * 9 + 16 * 8 * 8 * 9 + 16 * 8 * 16 + 10 * 8) + 16 * 8 * 9);
+                                       2 * (16 * 8 * 16 * 9 + 16 * 8 * 8 * 9 + 16 * 8 * 16 + 10 * 8) + 16 * 8 * 9);
 static_assert(Unet<small>::weight_bytes == 4 * Unet<small>::parameters);
 
 // The same with one cross-attention block: shared keys and values save one projection of the text.
