@@ -39,9 +39,9 @@ class Executor {
   // grain: fewer than this many items a thread are not worth a thread.
   template <class F>
   void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
-    const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
-    const int parts = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads_), std::max<std::size_t>(useful, 1)));
 #ifdef _OPENMP
+    const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
+    const int parts = static_cast<int>(std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(threads_)));
     if (parts > 1) {
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
       for (int t = 0; t < parts; ++t)
@@ -49,6 +49,8 @@ class Executor {
           n * static_cast<std::size_t>(t + 1) / static_cast<std::size_t>(parts), t);
       return;
     }
+#else
+    static_cast<void>(grain);
 #endif
     if (n != 0) f(std::size_t{0}, n, 0);
   }
