@@ -11,10 +11,10 @@
 #include "config/validate.hpp"
 #include "io/tokenizer.hpp"
 #include "io/weights.hpp"
-#include "reflect/fingerprint.hpp"
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 #include "models/vae.hpp"
+#include "reflect/fingerprint.hpp"
 
 namespace mobilediffusion {
 
@@ -70,7 +70,8 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
   }
 }
 
-// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the training.
+// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the
+// training.
 template <ModelConfig M>
 void write_model(const std::filesystem::path& path, const ModelWeights<M>& weights, std::string_view tokenizer, Dtype dtype,
                  Metadata metadata = {}) {

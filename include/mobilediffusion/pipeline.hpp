@@ -23,7 +23,7 @@ namespace mobilediffusion {
 
 struct Request {
   std::string prompt;
-  std::string negative{};            // what guidance leads away from; empty: no caption
+  std::string negative{};  // what guidance leads away from; empty: no caption
   std::uint64_t seed = 0;
   std::optional<std::size_t> steps{};  // 1 to 1000; default: the configuration's
   std::optional<float> guidance{};     // >= 0; 1: none, half the work; default: the configuration's
@@ -79,15 +79,19 @@ class TextToImage {
   bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
                 std::span<std::uint8_t> rgb, OnStep&& on_step) {
     if (steps < 1 || steps > 1000) throw Error(detail::join({"steps: expected 1 to 1000, found ", steps}));
-    if (!(guidance >= 0.0f) || !std::isfinite(guidance)) throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
-    if (rgb.size() != width * height * 3) throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", rgb.size()}));
+    if (!(guidance >= 0.0f) || !std::isfinite(guidance))
+      throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
+    if (rgb.size() != width * height * 3)
+      throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", rgb.size()}));
     for (std::int32_t id : ids)
       if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
         throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
     Stack stack(activations_);
     float* z = stack.take(Autoencoder::latent_floats);
     float* picture = stack.take(Autoencoder::picture_floats);
-    if (!Sampler::run(executor_, stack, true, weights_.text_encoder, weights_.unet, ids.data(), &seed, 1, steps, guidance, z, on_step)) return false;
+    if (!Sampler::run(executor_, stack, true, weights_.text_encoder, weights_.unet, ids.data(), &seed, 1, steps, guidance, z,
+                      on_step))
+      return false;
     for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
     Context c{executor_, stack, 1, true};
     typename Autoencoder::Decoder::Saved saved{};
@@ -114,8 +118,11 @@ class TextToImage {
     return file;
   }
   TextToImage(const SafetensorsFile& file, int threads)
-      : executor_(threads), tokenizer_(read_tokenizer(checked(file), M.text.vocabulary)), metadata_(file.metadata()),
-        blob_(reflect::storage_floats<Weights>()), activations_(activation_bytes / 4) {
+      : executor_(threads),
+        tokenizer_(read_tokenizer(checked(file), M.text.vocabulary)),
+        metadata_(file.metadata()),
+        blob_(reflect::storage_floats<Weights>()),
+        activations_(activation_bytes / 4) {
     reflect::bind(weights_, blob_.data());
     std::vector<float> scratch;
     read_weights(file, "", weights_, [&]<class Leaf>(Leaf& leaf) {

@@ -28,16 +28,16 @@ struct Sampling {
   // For `count` captions with guidance (twice that many passes in a batch).
   static constexpr std::size_t stack_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return aligned(n * Text::context_floats) + (M.text.pooled ? aligned(n * Text::pooled_floats) : 0) + aligned(n) + 2 * aligned(n * latents) +
-           std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
+    return aligned(n * Text::context_floats) + (M.text.pooled ? aligned(n * Text::pooled_floats) : 0) + aligned(n) +
+           2 * aligned(n * latents) + std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
   }
 
   // ids [2 * count][length]: the captions, then what guidance leads away from (the second half is not read at guidance 1).
   // z [count][latents] receives the latents of caption i with the noise of seeds[i]. Allocates nothing. False: cancelled.
   template <class OnStep>
-  static bool run(const Executor& ex, Stack& stack, bool packed, const typename Text::Weights& text, const typename Net::Weights& net,
-                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t count, std::size_t steps, float guidance, float* z,
-                  OnStep&& on_step) {
+  static bool run(const Executor& ex, Stack& stack, bool packed, const typename Text::Weights& text,
+                  const typename Net::Weights& net, const std::int32_t* ids, const std::uint64_t* seeds, std::size_t count,
+                  std::size_t steps, float guidance, float* z, OnStep&& on_step) {
     const bool guided = guidance != 1.0f;
     const std::size_t n = guided ? 2 * count : count, floats = count * latents;
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
@@ -57,7 +57,8 @@ struct Sampling {
       if (guided) std::copy_n(z, floats, input + floats);
       Net::forward(c, net, input, times, context, pooled, output, saved);
       if (guided) guide(output + floats, output, guidance, output, floats);
-      ddim_step(M.sampler.prediction, noise_level(M.sampler.schedule, from), noise_level(M.sampler.schedule, to), output, z, floats);
+      ddim_step(M.sampler.prediction, noise_level(M.sampler.schedule, from), noise_level(M.sampler.schedule, to), output, z,
+                floats);
       if (!on_step(Progress{step + 1, steps})) return false;
     }
     return true;

@@ -25,8 +25,10 @@ struct ResnetBlock {
   static constexpr float epsilon = has_time ? resnet_epsilon : transformer_epsilon;
   using Norm1 = GroupNorm<GroupNormSpec{.channels = S.in, .groups = S.groups, .pixels = pixels, .activation = Activation::silu}>;
   using Norm2 = GroupNorm<GroupNormSpec{.channels = S.out, .groups = S.groups, .pixels = pixels, .activation = Activation::silu}>;
-  using Conv1 = Convolution<ConvolutionSpec{.in = S.in, .out = S.out, .height = S.height, .width = S.width, .separable = S.separable1}>;
-  using Conv2 = Convolution<ConvolutionSpec{.in = S.out, .out = S.out, .height = S.height, .width = S.width, .separable = S.separable2}>;
+  using Conv1 =
+      Convolution<ConvolutionSpec{.in = S.in, .out = S.out, .height = S.height, .width = S.width, .separable = S.separable1}>;
+  using Conv2 =
+      Convolution<ConvolutionSpec{.in = S.out, .out = S.out, .height = S.height, .width = S.width, .separable = S.separable2}>;
   using Time = Linear<LinearSpec{.in = has_time ? S.time_width : 1, .out = S.out}>;
   using Shortcut = Linear<LinearSpec{.in = S.in, .out = S.out, .conv = true}>;
 
@@ -45,12 +47,16 @@ struct ResnetBlock {
     const float *x = nullptr, *time = nullptr;
   };
 
-  static constexpr std::size_t macs = Conv1::macs + Conv2::macs + (has_time ? Time::macs(1) : 0) + (has_shortcut ? Shortcut::macs(pixels) : 0);
+  static constexpr std::size_t macs =
+      Conv1::macs + Conv2::macs + (has_time ? Time::macs(1) : 0) + (has_shortcut ? Shortcut::macs(pixels) : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
     Planned p{plan};
     p.take(batch * pixels * S.in).take(Norm1::stack_floats(batch)).take(batch * pixels * S.out);
     if (has_time) p.take(batch * S.out);
-    p.part(Conv1::stack_floats(batch)).take(batch * pixels * S.out).take(Norm2::stack_floats(batch)).part(Conv2::stack_floats(batch));
+    p.part(Conv1::stack_floats(batch))
+        .take(batch * pixels * S.out)
+        .take(Norm2::stack_floats(batch))
+        .part(Conv2::stack_floats(batch));
     return p.peak;
   }
 
@@ -87,7 +93,8 @@ struct ResnetBlock {
   }
 
   // dx is assigned, d_time (of the SiLU'd embedding; null without one) added to.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& saved, const float* dy, float* dx, float* d_time) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& saved, const float* dy, float* dx,
+                       float* d_time) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * pixels;
     float* dn2 = c.stack.take(rows * S.out);

@@ -26,8 +26,14 @@ struct StageSpec {
 };
 
 constexpr ResnetSpec resnet_spec(const StageSpec& s, std::size_t i) {
-  return {.in = (i == 0 ? s.in : s.channels) + s.skips[i], .out = s.channels, .height = s.height, .width = s.width, .groups = s.groups,
-          .time_width = s.time_width, .separable1 = s.separable1, .separable2 = s.separable2};
+  return {.in = (i == 0 ? s.in : s.channels) + s.skips[i],
+          .out = s.channels,
+          .height = s.height,
+          .width = s.width,
+          .groups = s.groups,
+          .time_width = s.time_width,
+          .separable1 = s.separable1,
+          .separable2 = s.separable2};
 }
 
 template <class Layer>
@@ -97,8 +103,13 @@ struct DownStage : StageParts<S> {
   using Resnet = typename Base::template Resnet<I>;
   template <std::size_t I>
   using Transformer = typename Base::template Transformer<I>;
-  using Sampler = Convolution<ConvolutionSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .stride = 2,
-                                              .pad_end = S.pad_end, .separable = S.separable_sampler}>;
+  using Sampler = Convolution<ConvolutionSpec{.in = S.channels,
+                                              .out = S.channels,
+                                              .height = S.height,
+                                              .width = S.width,
+                                              .stride = 2,
+                                              .pad_end = S.pad_end,
+                                              .separable = S.separable_sampler}>;
   static constexpr std::size_t outputs = S.resnets + (S.sampler ? 1 : 0);  // each is a skip; the last leaves the stage
 
   struct Weights {
@@ -124,7 +135,8 @@ struct DownStage : StageParts<S> {
   }
 
   // x [batch][pixels][in] -> outputs[i], each caller-owned memory of batch * output_floats(i)
-  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context, float* const* outputs, Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context,
+                      float* const* outputs, Saved& saved) {
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       Scope scope(c.stack);
       if constexpr (Base::template has_transformer<I>) {
@@ -141,13 +153,14 @@ struct DownStage : StageParts<S> {
 
   // d_outputs[i] hold the gradients that reach output i from elsewhere (the last also from below); they are used up. dx is
   // assigned; d_time and d_context are added to.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, float* const* d_outputs, float* dx, float* d_time,
-                       float* d_context) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, float* const* d_outputs, float* dx,
+                       float* d_time, float* d_context) {
     Scope scope(c.stack);
     const std::size_t floats = c.batch * Base::pixels * S.channels;
     if constexpr (S.sampler) {
       float* d = c.stack.take(floats);
-      Sampler::backward(c, std::get<0>(w.downsamplers).conv, std::get<0>(g.downsamplers).conv, s.sampler, d_outputs[S.resnets], d);
+      Sampler::backward(c, std::get<0>(w.downsamplers).conv, std::get<0>(g.downsamplers).conv, s.sampler, d_outputs[S.resnets],
+                        d);
       kernels::add_to(c.executor, d, d_outputs[S.resnets - 1], floats);
     }
     unroll_reversed<S.resnets>([&]<std::size_t I>(Index<I>) {
@@ -155,7 +168,8 @@ struct DownStage : StageParts<S> {
       float* d = d_outputs[I];
       if constexpr (Base::template has_transformer<I>) {
         float* dh = c.stack.take(floats);
-        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh, d_context);
+        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh,
+                                 d_context);
         d = dh;
       }
       if constexpr (I == 0) {
@@ -176,7 +190,11 @@ struct UpStage : StageParts<S> {
   using Resnet = typename Base::template Resnet<I>;
   template <std::size_t I>
   using Transformer = typename Base::template Transformer<I>;
-  using Sampler = Convolution<ConvolutionSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .upsample = true,
+  using Sampler = Convolution<ConvolutionSpec{.in = S.channels,
+                                              .out = S.channels,
+                                              .height = S.height,
+                                              .width = S.width,
+                                              .upsample = true,
                                               .separable = S.separable_sampler}>;
 
   struct Weights {
@@ -204,8 +222,8 @@ struct UpStage : StageParts<S> {
 
   // x [batch][pixels][in]; skips[i] [batch][pixels][S.skips[i]] join residual block i (the VAE's decoder has none: null)
   // -> y, batch * output_floats
-  static void forward(Context& c, const Weights& w, const float* x, const float* const* skips, const float* time, const float* context,
-                      float* y, Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const float* const* skips, const float* time,
+                      const float* context, float* y, Saved& saved) {
     Scope scope(c.stack);
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       float* out = I + 1 < S.resnets || S.sampler ? c.stack.take(c.batch * Base::pixels * S.channels) : y;
@@ -229,8 +247,8 @@ struct UpStage : StageParts<S> {
   }
 
   // dx and every d_skips[i] are assigned; d_time and d_context are added to.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dx, float* const* d_skips,
-                       float* d_time, float* d_context) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dx,
+                       float* const* d_skips, float* d_time, float* d_context) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * Base::pixels, floats = rows * S.channels;
     const float* d = dy;
@@ -245,12 +263,14 @@ struct UpStage : StageParts<S> {
       Scope inner(c.stack);
       if constexpr (Base::template has_transformer<I>) {
         float* dh = c.stack.take(floats);
-        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh, d_context);
+        Transformer<I>::backward(c, std::get<I>(w.attentions), std::get<I>(g.attentions), std::get<I>(s.attentions), d, dh,
+                                 d_context);
         d = dh;
       }
       float* joined = S.skips[I] > 0 ? c.stack.take(rows * in) : below;
       Resnet<I>::backward(c, std::get<I>(w.resnets), std::get<I>(g.resnets), std::get<I>(s.resnets), d, joined, d_time);
-      if constexpr (S.skips[I] > 0) kernels::split_channels_backward(c.executor, joined, below, in - S.skips[I], d_skips[I], S.skips[I], rows);
+      if constexpr (S.skips[I] > 0)
+        kernels::split_channels_backward(c.executor, joined, below, in - S.skips[I], d_skips[I], S.skips[I], rows);
       d = below;
     });
   }

@@ -29,10 +29,20 @@ struct TransformerSpec {
 template <TransformerSpec S>
 struct TransformerBlock {
   using Norm = LayerNorm<S.width>;
-  using SelfAttention = Attention<AttentionSpec{.width = S.width, .heads = S.heads, .queries = S.tokens, .keys = S.tokens,
-                                                .context_width = S.width, .shared_kv = S.shared_kv, .kind = S.kind}>;
-  using CrossAttention = Attention<AttentionSpec{.width = S.width, .heads = S.heads, .queries = S.tokens, .keys = S.context_length,
-                                                 .context_width = S.context_width, .shared_kv = S.shared_kv, .kind = S.kind}>;
+  using SelfAttention = Attention<AttentionSpec{.width = S.width,
+                                                .heads = S.heads,
+                                                .queries = S.tokens,
+                                                .keys = S.tokens,
+                                                .context_width = S.width,
+                                                .shared_kv = S.shared_kv,
+                                                .kind = S.kind}>;
+  using CrossAttention = Attention<AttentionSpec{.width = S.width,
+                                                 .heads = S.heads,
+                                                 .queries = S.tokens,
+                                                 .keys = S.context_length,
+                                                 .context_width = S.context_width,
+                                                 .shared_kv = S.shared_kv,
+                                                 .kind = S.kind}>;
   using Mlp = FeedForward<FeedForwardSpec{.width = S.width, .ratio = S.ratio, .activation = S.activation}>;
 
   struct Weights {
@@ -144,7 +154,8 @@ struct Transformer2D {
       h = c.stack.take(rows * S.width);
       Projection::forward(c, w.proj_in, n, h, rows);
     }
-    if constexpr (S.position_embedding) kernels::add_per_batch(c.executor, w.pos_embed.pos_embed.data, h, c.batch, S.tokens * S.width);
+    if constexpr (S.position_embedding)
+      kernels::add_per_batch(c.executor, w.pos_embed.pos_embed.data, h, c.batch, S.tokens * S.width);
     for (std::size_t i = 0; i < S.depth; ++i) {
       float* next = c.stack.take(rows * S.width);
       Block::forward(c, w.transformer_blocks[i], h, context, next, saved.blocks[i]);
@@ -163,14 +174,17 @@ struct Transformer2D {
   }
 
   // dx is assigned, d_context added to.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dx, float* d_context) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dx,
+                       float* d_context) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * S.tokens;
     float* d = c.stack.take(rows * S.width);
     if constexpr (S.projections) Projection::backward(c, w.proj_out, g.proj_out, s.last, dy, d, rows);
     else kernels::copy(c.executor, dy, d, rows * S.width);
-    for (std::size_t i = S.depth; i-- > 0;) Block::backward(c, w.transformer_blocks[i], g.transformer_blocks[i], s.blocks[i], d, d_context);
-    if constexpr (S.position_embedding) kernels::sum_batch(c.executor, d, c.batch, S.tokens * S.width, g.pos_embed.pos_embed.data);
+    for (std::size_t i = S.depth; i-- > 0;)
+      Block::backward(c, w.transformer_blocks[i], g.transformer_blocks[i], s.blocks[i], d, d_context);
+    if constexpr (S.position_embedding)
+      kernels::sum_batch(c.executor, d, c.batch, S.tokens * S.width, g.pos_embed.pos_embed.data);
     kernels::copy(c.executor, dy, dx, rows * S.width);
     if constexpr (S.projections) {
       float* dn = c.stack.take(rows * S.width);

@@ -51,7 +51,7 @@ struct AttentionConfig {
 };
 
 struct FeedForwardConfig {
-  std::size_t ratio = 6;                       // C -> ratio*C (value and gate) -> ratio/2*C -> C; SD's GEGLU is 8
+  std::size_t ratio = 6;                     // C -> ratio*C (value and gate) -> ratio/2*C -> C; SD's GEGLU is 8
   Activation activation = Activation::silu;  // of the gate
 };
 
@@ -78,11 +78,11 @@ struct VaeConfig {
   std::array<std::size_t, 4> encoder_channels{128, 256, 512, 512};  // from the picture's side
   std::array<std::size_t, 4> decoder_channels{128, 256, 512, 512};  // from the picture's side as well; run reversed
   std::size_t encoder_resnets = 2, decoder_resnets = 3;             // per level
-  bool middle = true;            // the block pair at the latent resolution
-  bool middle_attention = true;  // its single-head attention
-  bool quant_conv = true;        // 1x1 convolutions around the latents
-  bool separable_samplers = false;  // of the decoder's up-sampling convolutions
-  std::size_t groups = 32;  // 0: no normalization (TAESD): cheaper, and flat colours stay exact
+  bool middle = true;                                               // the block pair at the latent resolution
+  bool middle_attention = true;                                     // its single-head attention
+  bool quant_conv = true;                                           // 1x1 convolutions around the latents
+  bool separable_samplers = false;                                  // of the decoder's up-sampling convolutions
+  std::size_t groups = 32;                   // 0: no normalization (TAESD): cheaper, and flat colours stay exact
   std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
 };
 

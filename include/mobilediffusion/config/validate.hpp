@@ -26,7 +26,8 @@ constexpr bool every_stage(const UnetConfig& c, auto&& rule) {
 // A transformer with neither attention is a feed-forward alone; a depth without a residual block before it would be lost.
 constexpr bool transformers_follow_resnets(const StageConfig& s) {
   for (std::size_t i = 0; i < 4; ++i)
-    if ((s.down_transformers[i].depth > 0 && i >= s.down_resnets) || (s.up_transformers[i].depth > 0 && i >= s.up_resnets)) return false;
+    if ((s.down_transformers[i].depth > 0 && i >= s.down_resnets) || (s.up_transformers[i].depth > 0 && i >= s.up_resnets))
+      return false;
   return true;
 }
 
@@ -40,23 +41,29 @@ struct ValidUnet {
                 "mobilediffusion: every stage's channels must be a multiple of `groups`; change `channels` or `groups`");
   static_assert(every_stage(C, [](const StageConfig& s, std::size_t) { return s.down_resnets >= 1 && s.down_resnets <= 4; }),
                 "mobilediffusion: a stage has 1 to 4 residual blocks on the way down; change `down_resnets`");
-  static_assert(every_stage(C, [](const StageConfig& s, std::size_t l) { return s.up_resnets == C.stages[l].down_resnets + 1 && s.up_resnets <= 4; }),
+  static_assert(every_stage(C, [](const StageConfig& s,
+                                  std::size_t l) { return s.up_resnets == C.stages[l].down_resnets + 1 && s.up_resnets <= 4; }),
                 "mobilediffusion: a stage has one residual block more on the way up than down, since each takes one skip; "
                 "set `up_resnets` to `down_resnets` + 1, at most 4");
   static_assert(every_stage(C, [](const StageConfig& s, std::size_t) { return transformers_follow_resnets(s); }),
-                "mobilediffusion: a transformer stands behind a residual block; give it an index below the stage's `down_resnets` or `up_resnets`");
-  static_assert(C.levels < 1 || C.levels > 4 ||
-                    (C.height % (std::size_t{1} << (C.levels - 1)) == 0 && C.width % (std::size_t{1} << (C.levels - 1)) == 0),
-                "mobilediffusion: the latent height and width must be divisible by 2^(levels-1); change `height`, `width` or `levels`");
+                "mobilediffusion: a transformer stands behind a residual block; give it an index below the stage's "
+                "`down_resnets` or `up_resnets`");
+  static_assert(
+      C.levels < 1 || C.levels > 4 ||
+          (C.height % (std::size_t{1} << (C.levels - 1)) == 0 && C.width % (std::size_t{1} << (C.levels - 1)) == 0),
+      "mobilediffusion: the latent height and width must be divisible by 2^(levels-1); change `height`, `width` or `levels`");
   static_assert(C.middle.resnets <= 2, "mobilediffusion: the middle has 0, 1 or 2 residual blocks; change `middle.resnets`");
   static_assert(C.middle.resnets > 0 || C.middle.transformer.depth == 0,
-                "mobilediffusion: a middle without residual blocks has no transformers; set `middle.resnets` or `middle.transformer.depth`");
-  static_assert((C.attention.head_dim == 0) != (C.attention.heads == 0),
-                "mobilediffusion: give either the dimension of a head or the number of heads; set one of `head_dim`, `heads` to 0");
+                "mobilediffusion: a middle without residual blocks has no transformers; set `middle.resnets` or "
+                "`middle.transformer.depth`");
+  static_assert(
+      (C.attention.head_dim == 0) != (C.attention.heads == 0),
+      "mobilediffusion: give either the dimension of a head or the number of heads; set one of `head_dim`, `heads` to 0");
   static_assert(!any_transformer(C) || (C.context_length > 0 && C.context_width > 0),
                 "mobilediffusion: transformers attend to the text; set `context_length` and `context_width`");
-  static_assert(!any_transformer(C) || (C.feed_forward.ratio >= 2 && C.feed_forward.ratio % 2 == 0),
-                "mobilediffusion: the feed-forward ratio counts value and gate and must be even; use 6 (MobileDiffusion) or 8 (SD)");
+  static_assert(
+      !any_transformer(C) || (C.feed_forward.ratio >= 2 && C.feed_forward.ratio % 2 == 0),
+      "mobilediffusion: the feed-forward ratio counts value and gate and must be even; use 6 (MobileDiffusion) or 8 (SD)");
   static constexpr bool value = true;
 };
 
@@ -66,7 +73,8 @@ struct ValidVae {
   static_assert(C.patch == 1 || C.patch == 2 || C.patch == 4, "mobilediffusion: the VAE's patch is 1, 2 or 4; change `patch`");
   static constexpr std::size_t factor = C.patch << (C.levels - 1);
   static_assert(C.height % factor == 0 && C.width % factor == 0,
-                "mobilediffusion: the picture must be divisible by the VAE's down-sampling, patch * 2^(levels-1); change `height` or `width`");
+                "mobilediffusion: the picture must be divisible by the VAE's down-sampling, patch * 2^(levels-1); change "
+                "`height` or `width`");
   static constexpr bool widths() {
     for (std::size_t l = 0; l < C.levels; ++l)
       if (C.encoder_channels[l] == 0 || C.decoder_channels[l] == 0 ||
@@ -74,34 +82,44 @@ struct ValidVae {
         return false;
     return true;
   }
-  static_assert(widths(), "mobilediffusion: every VAE width must be a positive multiple of `groups`; change the channels or `groups`");
-  static_assert(C.encoder_resnets >= 1 && C.decoder_resnets >= 1,
-                "mobilediffusion: the VAE needs at least one residual block per level; change `encoder_resnets` or `decoder_resnets`");
-  static_assert(C.middle || !C.middle_attention, "mobilediffusion: the VAE's attention stands in its middle; set `middle` or clear `middle_attention`");
-  static_assert(!C.middle_attention || C.groups > 0, "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
+  static_assert(widths(),
+                "mobilediffusion: every VAE width must be a positive multiple of `groups`; change the channels or `groups`");
+  static_assert(
+      C.encoder_resnets >= 1 && C.decoder_resnets >= 1,
+      "mobilediffusion: the VAE needs at least one residual block per level; change `encoder_resnets` or `decoder_resnets`");
+  static_assert(C.middle || !C.middle_attention,
+                "mobilediffusion: the VAE's attention stands in its middle; set `middle` or clear `middle_attention`");
+  static_assert(!C.middle_attention || C.groups > 0,
+                "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
   static_assert(C.latent_channels >= 1, "mobilediffusion: latents need at least one channel; change `latent_channels`");
   static constexpr bool value = true;
 };
 
 template <TextEncoderConfig C>
 struct ValidTextEncoder {
-  static_assert(C.heads > 0 && C.width % C.heads == 0, "mobilediffusion: the text width must be a multiple of its heads; change `width` or `heads`");
+  static_assert(C.heads > 0 && C.width % C.heads == 0,
+                "mobilediffusion: the text width must be a multiple of its heads; change `width` or `heads`");
   static_assert(C.length >= 3, "mobilediffusion: a caption needs room for its start, one token and its end; change `length`");
-  static_assert(C.vocabulary >= 5, "mobilediffusion: the vocabulary holds four special tokens and at least one more; change `vocabulary`");
+  static_assert(C.vocabulary >= 5,
+                "mobilediffusion: the vocabulary holds four special tokens and at least one more; change `vocabulary`");
   static constexpr bool value = true;
 };
 
 // The parts fit together.
 template <ModelConfig C>
 struct ValidModel {
-  static_assert(C.unet.context_width == C.text.width, "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`");
-  static_assert(C.unet.context_length == C.text.length, "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
+  static_assert(C.unet.context_width == C.text.width,
+                "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`");
+  static_assert(C.unet.context_length == C.text.length,
+                "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
   static_assert(C.unet.pooled_width == (C.text.pooled ? C.text.width : 0),
                 "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's width if that is `pooled`, else 0");
   static_assert(C.unet.latent_channels == C.vae.latent_channels, "mobilediffusion: UNet and VAE must agree on `latent_channels`");
   static_assert(C.unet.height * ValidVae<C.vae>::factor == C.vae.height && C.unet.width * ValidVae<C.vae>::factor == C.vae.width,
-                "mobilediffusion: the VAE's picture must be the UNet's latents times the VAE's down-sampling; change one of `height`, `width`");
-  static_assert(C.sampler.steps >= 1 && C.sampler.steps <= 1000, "mobilediffusion: the sampler takes 1 to 1000 steps; change `steps`");
+                "mobilediffusion: the VAE's picture must be the UNet's latents times the VAE's down-sampling; change one of "
+                "`height`, `width`");
+  static_assert(C.sampler.steps >= 1 && C.sampler.steps <= 1000,
+                "mobilediffusion: the sampler takes 1 to 1000 steps; change `steps`");
   static_assert(C.sampler.shift_percent >= 10, "mobilediffusion: the sampler's shift is at least 0.1; change `shift_percent`");
   static constexpr bool value = true;
 };

@@ -25,7 +25,8 @@ class Executor {
 
   // threads: 0 means all that the machine has.
   explicit Executor(int threads = 0, Precision precision = Precision::fp32)
-      : threads_(threads > 0 ? threads : hardware_threads()), precision_(precision),
+      : threads_(threads > 0 ? threads : hardware_threads()),
+        precision_(precision),
         scratch_(static_cast<std::size_t>(threads_) * scratch_floats) {}
 
   int threads() const { return threads_; }

@@ -18,18 +18,20 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::size_t floats)
-      : data_(static_cast<float*>(::operator new(floats * sizeof(float) + 64, std::align_val_t{64}))), size_(floats) {
+      : data_(static_cast<float*>(::operator new (floats * sizeof(float) + 64, std::align_val_t{64}))), size_(floats) {
     std::memset(data_.get(), 0, floats * sizeof(float));
   }
   float* data() const { return data_.get(); }
   std::size_t size() const { return size_; }
   std::size_t bytes() const { return size_ * sizeof(float); }
   std::span<float> span() const { return {data_.get(), size_}; }
-  void zero() const { if (size_ != 0) std::memset(data_.get(), 0, bytes()); }
+  void zero() const {
+    if (size_ != 0) std::memset(data_.get(), 0, bytes());
+  }
 
  private:
   struct Free {
-    void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+    void operator()(float* p) const { ::operator delete (p, std::align_val_t{64}); }
   };
   std::unique_ptr<float, Free> data_;
   std::size_t size_ = 0;
@@ -58,11 +60,11 @@ class Stack {
     return p;
   }
   std::size_t used() const { return used_; }
-  std::size_t peak() const { return peak_; }       // floats, the most ever taken at once
+  std::size_t peak() const { return peak_; }  // floats, the most ever taken at once
   std::size_t capacity() const { return memory_.size(); }
   void release(std::size_t mark) { used_ = mark; }  // back to an earlier used()
   bool keeps() const { return keep_; }
-  void keep(bool on) { keep_ = on; }                // training: scopes do not release
+  void keep(bool on) { keep_ = on; }  // training: scopes do not release
 
  private:
   std::span<float> memory_;
@@ -74,7 +76,9 @@ class Stack {
 class Scope {
  public:
   explicit Scope(Stack& stack) : stack_(stack), mark_(stack.used()) {}
-  ~Scope() { if (!stack_.keeps()) stack_.release(mark_); }
+  ~Scope() {
+    if (!stack_.keeps()) stack_.release(mark_);
+  }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 

@@ -35,10 +35,13 @@ class Random {
 
   // Sequential draws.
   constexpr std::uint32_t next() {
-    if (have_ == 0) { words_ = block(index_++); have_ = 4; }
+    if (have_ == 0) {
+      words_ = block(index_++);
+      have_ = 4;
+    }
     return words_[static_cast<std::size_t>(4 - have_--)];
   }
-  constexpr float uniform() { return static_cast<float>(next() >> 8) * 0x1p-24f; }         // [0, 1)
+  constexpr float uniform() { return static_cast<float>(next() >> 8) * 0x1p-24f; }  // [0, 1)
   constexpr std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>((std::uint64_t{next()} * n) >> 32); }
 
   // Standard normals (Box and Muller), element i depending on seed, stream and first + i only; first: a multiple of 4.

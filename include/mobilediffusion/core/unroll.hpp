@@ -14,7 +14,8 @@ using Index = std::integral_constant<std::size_t, I>;
 // f(Index<0>{}), f(Index<1>{}), ...
 template <std::size_t N, class F>
 constexpr void unroll(F&& f) {
-  [&]<std::size_t... I>(std::index_sequence<I...>) { (f(Index<I>{}), ...); }(std::make_index_sequence<N>{});
+  [&]<std::size_t... I>(std::index_sequence<I...>) { (f(Index<I>{}), ...); }
+  (std::make_index_sequence<N>{});
 }
 
 // f(Index<N-1>{}), ..., f(Index<0>{})

@@ -39,7 +39,8 @@ inline NoiseLevel noise_level(Schedule schedule, float t) {
     const double a = 0.5 * std::numbers::pi * static_cast<double>(t);
     return {static_cast<float>(std::cos(a)), static_cast<float>(std::sin(a))};
   }
-  const double product = detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
+  const double product =
+      detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
   return {static_cast<float>(std::sqrt(product)), static_cast<float>(std::sqrt(1.0 - product))};
 }
 
@@ -60,9 +61,12 @@ struct Denoised {
 };
 inline Denoised denoised(Prediction prediction, NoiseLevel l, float z, float output) {
   switch (prediction) {
-    case Prediction::v: return {l.alpha * z - l.sigma * output, l.sigma * z + l.alpha * output};
-    case Prediction::sample: return {output, (z - l.alpha * output) / std::max(l.sigma, 1e-6f)};
-    case Prediction::epsilon: break;
+    case Prediction::v:
+      return {l.alpha * z - l.sigma * output, l.sigma * z + l.alpha * output};
+    case Prediction::sample:
+      return {output, (z - l.alpha * output) / std::max(l.sigma, 1e-6f)};
+    case Prediction::epsilon:
+      break;
   }
   return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
 }

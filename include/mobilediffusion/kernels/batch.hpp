@@ -11,7 +11,9 @@
 namespace mobilediffusion::kernels {
 
 inline void copy(const Executor& ex, const float* x, float* y, std::size_t n) {
-  ex.parallel_for(n, 65536, [&](std::size_t begin, std::size_t end, int) { std::memcpy(y + begin, x + begin, (end - begin) * sizeof(float)); });
+  ex.parallel_for(n, 65536, [&](std::size_t begin, std::size_t end, int) {
+    std::memcpy(y + begin, x + begin, (end - begin) * sizeof(float));
+  });
 }
 
 // x [batch][n] += v [n]

@@ -24,8 +24,8 @@ inline void embedding_bag(const std::int32_t* ids, std::size_t batch, std::size_
 }
 
 // d_table += the adjoint.
-inline void embedding_bag_backward(const std::int32_t* ids, std::size_t batch, std::size_t length, const float* dy, std::size_t width,
-                                   std::int32_t padding, float* d_table) {
+inline void embedding_bag_backward(const std::int32_t* ids, std::size_t batch, std::size_t length, const float* dy,
+                                   std::size_t width, std::int32_t padding, float* d_table) {
   for (std::size_t b = 0; b < batch; ++b)
     for (std::size_t t = 0; t < length; ++t) {
       const std::int32_t id = ids[b * length + t];

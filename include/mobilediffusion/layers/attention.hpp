@@ -22,10 +22,12 @@ struct AttentionSpec {
 
 template <AttentionSpec S>
 struct Attention {
-  static_assert(S.heads > 0 && S.width % S.heads == 0,
-                "mobilediffusion: attention width must be a multiple of its heads; change `head_dim`, `heads` or the stage's channels");
-  static_assert(S.width / S.heads % 8 == 0,
-                "mobilediffusion: a head's dimension must be a multiple of 8; change `head_dim`, `heads` or the stage's channels");
+  static_assert(
+      S.heads > 0 && S.width % S.heads == 0,
+      "mobilediffusion: attention width must be a multiple of its heads; change `head_dim`, `heads` or the stage's channels");
+  static_assert(
+      S.width / S.heads % 8 == 0,
+      "mobilediffusion: a head's dimension must be a multiple of 8; change `head_dim`, `heads` or the stage's channels");
   using ToQ = Linear<LinearSpec{.in = S.width, .out = S.width, .bias = S.bias}>;
   using ToKV = Linear<LinearSpec{.in = S.context_width, .out = S.width, .bias = S.bias}>;
   using ToOut = Linear<LinearSpec{.in = S.width, .out = S.width}>;
@@ -53,12 +55,19 @@ struct Attention {
   }
 
   static kernels::AttentionShape shape(std::size_t batch) {
-    return {.batch = batch, .queries = S.queries, .keys = S.keys, .heads = S.heads, .head_dim = S.width / S.heads, .causal = false,
-            .kind = S.kind, .scale = 1.0f / std::sqrt(static_cast<float>(S.width / S.heads))};
+    return {.batch = batch,
+            .queries = S.queries,
+            .keys = S.keys,
+            .heads = S.heads,
+            .head_dim = S.width / S.heads,
+            .causal = false,
+            .kind = S.kind,
+            .scale = 1.0f / std::sqrt(static_cast<float>(S.width / S.heads))};
   }
 
   // x [batch][queries][width], context [batch][keys][context_width] -> out = to_out(attention) + residual.
-  static void forward(Context& c, const Weights& w, const float* x, const float* context, const float* residual, float* out, Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const float* context, const float* residual, float* out,
+                      Saved& saved) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * S.queries, key_rows = c.batch * S.keys;
     float* q = c.stack.take(rows * S.width);
@@ -83,7 +92,8 @@ struct Attention {
   }
 
   // dx is assigned; d_context is added to (self-attention passes dx again: it is assigned before).
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_out, float* dx, float* d_context) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_out, float* dx,
+                       float* d_context) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * S.queries, key_rows = c.batch * S.keys;
     float* dy = c.stack.take(rows * S.width);

@@ -26,7 +26,8 @@ struct ConvolutionSpec {
 
 template <ConvolutionSpec S>
 struct Convolution {
-  static constexpr std::size_t full_height = S.upsample ? 2 * S.height : S.height, full_width = S.upsample ? 2 * S.width : S.width;
+  static constexpr std::size_t full_height = S.upsample ? 2 * S.height : S.height,
+                               full_width = S.upsample ? 2 * S.width : S.width;
   static constexpr std::size_t out_height = full_height / S.stride, out_width = full_width / S.stride;
   static constexpr std::size_t in_pixels = S.height * S.width, out_pixels = out_height * out_width;
   static constexpr std::size_t full = full_height * full_width * S.in;  // input floats after doubling, per image
@@ -47,7 +48,7 @@ struct Convolution {
   };
   using Weights = std::conditional_t<S.separable, SeparableWeights, StandardWeights>;
   struct Saved {
-    const float* x = nullptr;         // input of the filters
+    const float* x = nullptr;          // input of the filters
     const float* depthwise = nullptr;  // output of the depthwise filter
   };
 
@@ -58,8 +59,16 @@ struct Convolution {
   }
 
   static kernels::ConvGeometry geometry(std::size_t batch) {
-    return {.batch = batch, .in_h = S.height, .in_w = S.width, .channels = S.in, .out_h = out_height, .out_w = out_width,
-            .kernel = 3, .stride = S.stride, .pad = S.pad_end ? std::size_t{0} : std::size_t{1}, .upsample = S.upsample};
+    return {.batch = batch,
+            .in_h = S.height,
+            .in_w = S.width,
+            .channels = S.in,
+            .out_h = out_height,
+            .out_w = out_width,
+            .kernel = 3,
+            .stride = S.stride,
+            .pad = S.pad_end ? std::size_t{0} : std::size_t{1},
+            .upsample = S.upsample};
   }
 
   // x [batch][height][width][in] -> y [batch][out_height][out_width][out]. An epilogue that brings its own bias replaces
@@ -74,13 +83,14 @@ struct Convolution {
         x = doubled;
       }
       float* h = c.stack.take(c.batch * middle);
-      kernels::depthwise_conv3x3(c.executor, x, w.depthwise.weight.data, w.depthwise.bias.data, h, c.batch, full_height, full_width,
-                                 S.in, S.stride);
+      kernels::depthwise_conv3x3(c.executor, x, w.depthwise.weight.data, w.depthwise.bias.data, h, c.batch, full_height,
+                                 full_width, S.in, S.stride);
       Pointwise::forward(c, w.pointwise, h, y, c.batch * out_pixels, epilogue);
       saved = {x, h};
     } else {
       if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
-      const auto filters = c.packed ? kernels::Operand::packed(w.weight.data, S.out, 9 * S.in) : kernels::Operand::dense(w.weight.data, S.out, 9 * S.in);
+      const auto filters = c.packed ? kernels::Operand::packed(w.weight.data, S.out, 9 * S.in)
+                                    : kernels::Operand::dense(w.weight.data, S.out, 9 * S.in);
       kernels::conv2d(c.executor, x, filters, y, geometry(c.batch), epilogue);
       saved = {x, nullptr};
     }
@@ -105,12 +115,12 @@ struct Convolution {
       if (dx == nullptr) return;
       if constexpr (S.upsample) {
         float* doubled = c.stack.take(c.batch * full);
-        kernels::depthwise_conv3x3_backward_input(c.executor, dh, w.depthwise.weight.data, doubled, c.batch, full_height, full_width,
-                                                  S.in, S.stride);
+        kernels::depthwise_conv3x3_backward_input(c.executor, dh, w.depthwise.weight.data, doubled, c.batch, full_height,
+                                                  full_width, S.in, S.stride);
         kernels::upsample_nearest2x_backward(c.executor, doubled, dx, c.batch, S.height, S.width, S.in);
       } else {
-        kernels::depthwise_conv3x3_backward_input(c.executor, dh, w.depthwise.weight.data, dx, c.batch, full_height, full_width, S.in,
-                                                  S.stride);
+        kernels::depthwise_conv3x3_backward_input(c.executor, dh, w.depthwise.weight.data, dx, c.batch, full_height, full_width,
+                                                  S.in, S.stride);
       }
     } else {
       kernels::conv2d_backward_filter(c.executor, saved.x, dy, S.out, g.weight.data, geometry(c.batch));

@@ -17,8 +17,9 @@ struct FeedForwardSpec {
 
 template <FeedForwardSpec S>
 struct FeedForward {
-  static_assert(S.ratio >= 2 && S.ratio % 2 == 0,
-                "mobilediffusion: the feed-forward ratio counts value and gate and must be even; use 6 (MobileDiffusion) or 8 (SD)");
+  static_assert(
+      S.ratio >= 2 && S.ratio % 2 == 0,
+      "mobilediffusion: the feed-forward ratio counts value and gate and must be even; use 6 (MobileDiffusion) or 8 (SD)");
   static constexpr std::size_t hidden = S.width * S.ratio / 2;
   using Up = Linear<LinearSpec{.in = S.width, .out = 2 * hidden}>;
   using Down = Linear<LinearSpec{.in = hidden, .out = S.width}>;
@@ -36,7 +37,8 @@ struct FeedForward {
   static constexpr std::size_t stack_floats(std::size_t rows) { return aligned(rows * 2 * hidden) + aligned(rows * hidden); }
 
   // x [rows][width] -> out = net(x) + residual.
-  static void forward(Context& c, const Weights& w, const float* x, const float* residual, float* out, std::size_t rows, Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const float* residual, float* out, std::size_t rows,
+                      Saved& saved) {
     Scope scope(c.stack);
     float* both = c.stack.take(rows * 2 * hidden);
     Up::forward(c, std::get<0>(w.net).proj, x, both, rows);
@@ -49,7 +51,8 @@ struct FeedForward {
     saved = {x, both, gated};
   }
 
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_out, float* dx, std::size_t rows) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_out, float* dx,
+                       std::size_t rows) {
     Scope scope(c.stack);
     float* d_gated = c.stack.take(rows * hidden);
     Down::backward(c, std::get<2>(w.net), std::get<2>(g.net), s.gated, d_out, d_gated, rows);

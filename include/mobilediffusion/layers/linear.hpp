@@ -30,22 +30,25 @@ struct Linear {
     if constexpr (S.bias) {
       if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
     }
-    const auto b = c.packed ? kernels::Operand::packed(w.weight.data, S.out, S.in) : kernels::Operand::dense(w.weight.data, S.out, S.in, S.in);
+    const auto b = c.packed ? kernels::Operand::packed(w.weight.data, S.out, S.in)
+                            : kernels::Operand::dense(w.weight.data, S.out, S.in, S.in);
     kernels::matmul_nt(c.executor, rows, S.out, S.in, kernels::Operand::dense(x, rows, S.in, S.in), b, y, S.out, epilogue);
   }
 
   // dx (nullable) is assigned, or added to; gradients of the weights are added to g.
-  static void backward(Context& c, const Weights& w, const Weights& g, const float* x, const float* dy, float* dx, std::size_t rows,
-                       bool accumulate = false) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const float* x, const float* dy, float* dx,
+                       std::size_t rows, bool accumulate = false) {
     const auto dy_rows = kernels::Operand::dense(dy, rows, S.out, S.out);
     if (dx != nullptr) {
       kernels::Epilogue epilogue;
       epilogue.accumulate = accumulate;
-      kernels::matmul_nn(c.executor, rows, S.in, S.out, dy_rows, kernels::Operand::dense(w.weight.data, S.out, S.in, S.in), dx, S.in, epilogue);
+      kernels::matmul_nn(c.executor, rows, S.in, S.out, dy_rows, kernels::Operand::dense(w.weight.data, S.out, S.in, S.in), dx,
+                         S.in, epilogue);
     }
     kernels::Epilogue add;
     add.accumulate = true;
-    kernels::matmul_tn(c.executor, S.out, S.in, rows, dy_rows, kernels::Operand::dense(x, rows, S.in, S.in), g.weight.data, S.in, add);
+    kernels::matmul_tn(c.executor, S.out, S.in, rows, dy_rows, kernels::Operand::dense(x, rows, S.in, S.in), g.weight.data, S.in,
+                       add);
     if constexpr (S.bias) kernels::column_sums(c.executor, dy, rows, S.out, g.bias.data);
   }
 };

@@ -29,8 +29,9 @@ struct GroupNormSpec {
 template <GroupNormSpec S>
 struct GroupNorm {
   static constexpr bool normalizes = S.groups > 0;  // 0 groups: the activation alone, as in TAESD
-  static_assert(!normalizes || S.channels % S.groups == 0,
-                "mobilediffusion: channels of a GroupNorm must be a multiple of its groups; change `groups` or the stage's channels");
+  static_assert(
+      !normalizes || S.channels % S.groups == 0,
+      "mobilediffusion: channels of a GroupNorm must be a multiple of its groups; change `groups` or the stage's channels");
   struct Affine {
     Param<S.channels> weight, bias;
   };
@@ -42,8 +43,8 @@ struct GroupNorm {
                       [[maybe_unused]] float epsilon) {
     if constexpr (normalizes) {
       float* statistics = c.stack.take(c.batch * S.groups * 2);
-      kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data, S.activation,
-                          statistics);
+      kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data,
+                          S.activation, statistics);
       saved = {x, statistics};
     } else {
       kernels::activate(c.executor, S.activation, x, y, c.batch * S.pixels * S.channels);
@@ -55,8 +56,9 @@ struct GroupNorm {
     Scope scope(c.stack);
     if constexpr (normalizes) {
       float* partial = c.stack.take(c.batch * 2 * S.channels);
-      kernels::group_norm_backward(c.executor, saved.x, dy, dx, accumulate, c.batch, S.pixels, S.channels, S.groups, w.weight.data,
-                                   w.bias.data, S.activation, saved.statistics, g.weight.data, g.bias.data, partial);
+      kernels::group_norm_backward(c.executor, saved.x, dy, dx, accumulate, c.batch, S.pixels, S.channels, S.groups,
+                                   w.weight.data, w.bias.data, S.activation, saved.statistics, g.weight.data, g.bias.data,
+                                   partial);
     } else {
       const std::size_t floats = c.batch * S.pixels * S.channels;
       float* d = accumulate ? c.stack.take(floats) : dx;

@@ -99,7 +99,8 @@ class TextEncoder {
     float* x = c.stack.take(floats);
     kernels::embed_tokens(c.executor, ids, c.batch, C.length, m.embeddings.token_embedding.weight.data,
                           m.embeddings.position_embedding.weight.data, x, C.width);
-    if constexpr (C.pooled) kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding, pooled);
+    if constexpr (C.pooled)
+      kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding, pooled);
     for (std::size_t i = 0; i < C.layers; ++i) {
       const Layer& l = m.encoder.layers[i];
       LayerSaved& ls = s.layers[i];
@@ -115,7 +116,12 @@ class TextEncoder {
         float* log_sum_exp = c.stack.take(c.batch * C.heads * C.length);
         kernels::attention(c.executor, shape(c.batch), q, C.width, k, C.width, v, C.width, y, C.width, log_sum_exp);
         Projection::forward(c, l.self_attn.out_proj, y, attended, rows, plus(x));
-        ls.n1 = n; ls.q = q; ls.k = k; ls.v = v; ls.y = y; ls.log_sum_exp = log_sum_exp;
+        ls.n1 = n;
+        ls.q = q;
+        ls.k = k;
+        ls.v = v;
+        ls.y = y;
+        ls.log_sum_exp = log_sum_exp;
       }
       float* out = c.stack.take(floats);
       {
@@ -126,7 +132,9 @@ class TextEncoder {
         Fc1::forward(c, l.mlp.fc1, n, up, rows);
         kernels::activate(c.executor, C.activation, up, active, rows * hidden);
         Fc2::forward(c, l.mlp.fc2, active, out, rows, plus(attended));
-        ls.n2 = n; ls.up = up; ls.active = active;
+        ls.n2 = n;
+        ls.up = up;
+        ls.active = active;
       }
       x = out;
     }
@@ -135,7 +143,8 @@ class TextEncoder {
   }
 
   // d_pooled as forward's pooled. Gradients are added to g's leafs.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_context, const float* d_pooled) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_context,
+                       const float* d_pooled) {
     Scope scope(c.stack);
     const TextModel &m = w.text_model, &gm = g.text_model;
     const std::size_t rows = c.batch * C.length, floats = rows * C.width;
@@ -150,10 +159,11 @@ class TextEncoder {
       kernels::activate_backward(c.executor, C.activation, ls.up, d_active, d_up, rows * hidden);
       Fc1::backward(c, l.mlp.fc1, gl.mlp.fc1, ls.n2, d_up, dn, rows);
       Norm::backward(c, l.layer_norm2, gl.layer_norm2, ls.norm2, dn, d, rows, true);
-      float *dy = c.stack.take(floats), *dq = c.stack.take(floats), *dk = c.stack.take_zeroed(floats), *dv = c.stack.take_zeroed(floats);
+      float *dy = c.stack.take(floats), *dq = c.stack.take(floats), *dk = c.stack.take_zeroed(floats),
+            *dv = c.stack.take_zeroed(floats);
       Projection::backward(c, l.self_attn.out_proj, gl.self_attn.out_proj, ls.y, d, dy, rows);
-      kernels::attention_backward(c.executor, shape(c.batch), ls.q, C.width, ls.k, C.width, ls.v, C.width, ls.y, C.width, dy, C.width,
-                                  ls.log_sum_exp, dq, C.width, dk, C.width, dv, C.width);
+      kernels::attention_backward(c.executor, shape(c.batch), ls.q, C.width, ls.k, C.width, ls.v, C.width, ls.y, C.width, dy,
+                                  C.width, ls.log_sum_exp, dq, C.width, dk, C.width, dv, C.width);
       Projection::backward(c, l.self_attn.q_proj, gl.self_attn.q_proj, ls.n1, dq, dn, rows);
       Projection::backward(c, l.self_attn.k_proj, gl.self_attn.k_proj, ls.n1, dk, dn, rows, true);
       Projection::backward(c, l.self_attn.v_proj, gl.self_attn.v_proj, ls.n1, dv, dn, rows, true);
@@ -162,13 +172,20 @@ class TextEncoder {
     kernels::embed_tokens_backward(c.executor, s.ids, c.batch, C.length, d, gm.embeddings.token_embedding.weight.data,
                                    gm.embeddings.position_embedding.weight.data, C.width);
     if constexpr (C.pooled)
-      kernels::embedding_bag_backward(s.ids, c.batch, C.length, d_pooled, C.width, padding, gm.embeddings.token_embedding.weight.data);
+      kernels::embedding_bag_backward(s.ids, c.batch, C.length, d_pooled, C.width, padding,
+                                      gm.embeddings.token_embedding.weight.data);
   }
 
  private:
   static kernels::AttentionShape shape(std::size_t batch) {
-    return {.batch = batch, .queries = C.length, .keys = C.length, .heads = C.heads, .head_dim = C.width / C.heads, .causal = C.causal,
-            .kind = AttentionKind::softmax, .scale = 1.0f / std::sqrt(static_cast<float>(C.width / C.heads))};
+    return {.batch = batch,
+            .queries = C.length,
+            .keys = C.length,
+            .heads = C.heads,
+            .head_dim = C.width / C.heads,
+            .causal = C.causal,
+            .kind = AttentionKind::softmax,
+            .scale = 1.0f / std::sqrt(static_cast<float>(C.width / C.heads))};
   }
   static kernels::Epilogue plus(const float* residual) {
     kernels::Epilogue epilogue;

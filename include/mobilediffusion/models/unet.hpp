@@ -20,20 +20,37 @@ constexpr std::size_t time_width(const UnetConfig& c) { return c.time_width != 0
 constexpr TransformerSpec transformer(const UnetConfig& c, const TransformerConfig& t, std::size_t level) {
   if (t.depth == 0) return {};
   const std::size_t width = c.stages[level].channels;
-  return {.depth = t.depth, .width = width,
+  return {.depth = t.depth,
+          .width = width,
           .heads = c.attention.heads != 0 ? c.attention.heads : width / c.attention.head_dim,
-          .tokens = (c.height >> level) * (c.width >> level), .groups = c.groups, .context_length = c.context_length,
-          .context_width = c.context_width, .self_attention = t.self_attention, .cross_attention = t.cross_attention,
-          .shared_kv = c.attention.shared_kv, .kind = c.attention.kind, .projections = c.attention.projections,
-          .linear_projections = c.attention.linear_projections, .position_embedding = c.attention.position_embedding,
-          .ratio = c.feed_forward.ratio, .activation = c.feed_forward.activation};
+          .tokens = (c.height >> level) * (c.width >> level),
+          .groups = c.groups,
+          .context_length = c.context_length,
+          .context_width = c.context_width,
+          .self_attention = t.self_attention,
+          .cross_attention = t.cross_attention,
+          .shared_kv = c.attention.shared_kv,
+          .kind = c.attention.kind,
+          .projections = c.attention.projections,
+          .linear_projections = c.attention.linear_projections,
+          .position_embedding = c.attention.position_embedding,
+          .ratio = c.feed_forward.ratio,
+          .activation = c.feed_forward.activation};
 }
 
 constexpr StageSpec stage(const UnetConfig& c, std::size_t level) {
   const StageConfig& s = c.stages[level];
-  return {.height = c.height >> level, .width = c.width >> level, .in = 0, .channels = s.channels, .resnets = 0, .groups = c.groups,
-          .time_width = time_width(c), .separable1 = s.separable.conv1, .separable2 = s.separable.conv2,
-          .sampler = false, .separable_sampler = s.separable_sampler};
+  return {.height = c.height >> level,
+          .width = c.width >> level,
+          .in = 0,
+          .channels = s.channels,
+          .resnets = 0,
+          .groups = c.groups,
+          .time_width = time_width(c),
+          .separable1 = s.separable.conv1,
+          .separable2 = s.separable.conv2,
+          .sampler = false,
+          .separable_sampler = s.separable_sampler};
 }
 
 constexpr StageSpec down(const UnetConfig& c, std::size_t level) {
@@ -81,8 +98,14 @@ constexpr StageSpec up(const UnetConfig& c, std::size_t level) {
 
 constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
   const std::size_t level = c.levels - 1, channels = c.stages[level].channels;
-  return {.in = channels, .out = channels, .height = c.height >> level, .width = c.width >> level, .groups = c.groups,
-          .time_width = time_width(c), .separable1 = c.middle.separable.conv1, .separable2 = c.middle.separable.conv2};
+  return {.in = channels,
+          .out = channels,
+          .height = c.height >> level,
+          .width = c.width >> level,
+          .groups = c.groups,
+          .time_width = time_width(c),
+          .separable1 = c.middle.separable.conv1,
+          .separable2 = c.middle.separable.conv2};
 }
 
 }  // namespace lower
@@ -114,13 +137,15 @@ class Unet {
 
  private:
   static constexpr std::size_t first = C.stages[0].channels, last = C.stages[C.levels - 1].channels;
-  static constexpr std::size_t pixels = C.height * C.width, low_pixels = (C.height >> (C.levels - 1)) * (C.width >> (C.levels - 1));
+  static constexpr std::size_t pixels = C.height * C.width,
+                               low_pixels = (C.height >> (C.levels - 1)) * (C.width >> (C.levels - 1));
   static constexpr std::size_t time_width = lower::time_width(C);
 
  public:
   using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = first, .height = C.height, .width = C.width}>;
   using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = C.latent_channels, .height = C.height, .width = C.width}>;
-  using NormOut = GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
+  using NormOut =
+      GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
   using Time1 = Linear<LinearSpec{.in = first, .out = time_width}>;
   using Time2 = Linear<LinearSpec{.in = time_width, .out = time_width}>;
   using Pooled1 = Linear<LinearSpec{.in = C.pooled_width != 0 ? C.pooled_width : 1, .out = time_width}>;
@@ -185,6 +210,7 @@ class Unet {
     });
     return result;
   }
+
  public:
   static constexpr std::size_t parameters = reflect::parameters<Weights>();
   static constexpr std::size_t weight_bytes = 4 * parameters;
@@ -206,7 +232,8 @@ class Unet {
       if constexpr (has_middle_transformer) p.take(tensor).part(Transformer2D<middle_spec>::stack_floats(plan, batch));
       if (C.middle.resnets == 2) p.take(tensor).part(resnet);
     }
-    unroll<C.levels>([&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
+    unroll<C.levels>(
+        [&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
     p.take(batch * pixels * first).take(NormOut::stack_floats(batch));
     return p.peak;
   }
@@ -215,8 +242,8 @@ class Unet {
 
   // z [batch][height][width][latent_channels], timesteps [batch] in [0, 1000), context [batch][context_length][context_width],
   // pooled [batch][pooled_width] (null without one) -> y as z.
-  static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const float* context, const float* pooled,
-                      float* y, Saved& s) {
+  static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const float* context,
+                      const float* pooled, float* y, Saved& s) {
     Scope scope(c.stack);
     const float* time = embed_time(c, w, timesteps, pooled, s);
 
@@ -258,8 +285,8 @@ class Unet {
   }
 
   // Gradients are added to g's leafs, to d_context and (if not null) to d_pooled; dz (nullable) is assigned.
-  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dz, float* d_context,
-                       float* d_pooled) {
+  static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dz,
+                       float* d_context, float* d_pooled) {
     Scope scope(c.stack);
     float* d_time = c.stack.take_zeroed(c.batch * time_width);
     float* d = c.stack.take(c.batch * pixels * first);
@@ -277,7 +304,8 @@ class Unet {
       float* below = c.stack.take(c.batch * (spec.height * spec.width) * spec.in);
       std::array<float*, 4> joining{};
       for (std::size_t i = spec.resnets; i-- > 0;) joining[i] = d_skip[n++];
-      Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, joining.data(), d_time, d_context);
+      Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, joining.data(), d_time,
+                      d_context);
       d = below;
     });
     if constexpr (has_middle) {
@@ -301,7 +329,8 @@ class Unet {
       Scope inner(c.stack);
       n -= Down<L>::outputs;
       float* below = c.stack.take(c.batch * skip_floats(n - 1));
-      Down<L>::backward(c, std::get<L>(w.down_blocks), std::get<L>(g.down_blocks), std::get<L>(s.down), &d_skip[n], below, d_time, d_context);
+      Down<L>::backward(c, std::get<L>(w.down_blocks), std::get<L>(g.down_blocks), std::get<L>(s.down), &d_skip[n], below, d_time,
+                        d_context);
       kernels::add_to(c.executor, below, d_skip[n - 1], c.batch * skip_floats(n - 1));
     });
     ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], dz);
@@ -344,7 +373,8 @@ class Unet {
     return result;
   }
 
-  static void embed_time_backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_result, float* d_pooled) {
+  static void embed_time_backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_result,
+                                  float* d_pooled) {
     const std::size_t floats = c.batch * time_width;
     float* d_sum = c.stack.take(floats);
     kernels::activate_backward(c.executor, Activation::silu, s.time_sum, d_result, d_sum, floats);

@@ -18,11 +18,12 @@ struct VaeMiddleSpec {
 template <VaeMiddleSpec S>
 struct VaeMiddle {
   static constexpr std::size_t tokens = S.height * S.width;
-  using Resnet = ResnetBlock<ResnetSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .groups = S.groups}>;
+  using Resnet =
+      ResnetBlock<ResnetSpec{.in = S.channels, .out = S.channels, .height = S.height, .width = S.width, .groups = S.groups}>;
   using Norm = GroupNorm<GroupNormSpec{.channels = S.channels, .groups = S.groups, .pixels = tokens}>;
   static constexpr std::size_t width = S.attention ? S.channels : 8;  // without attention its rules do not bind the channels
-  using Attend = Attention<AttentionSpec{.width = width, .heads = 1, .queries = tokens, .keys = tokens, .context_width = width,
-                                         .shared_kv = false, .bias = true}>;
+  using Attend = Attention<AttentionSpec{
+      .width = width, .heads = 1, .queries = tokens, .keys = tokens, .context_width = width, .shared_kv = false, .bias = true}>;
   struct AttentionWeights {
     typename Norm::Weights group_norm;
     typename Linear<LinearSpec{.in = S.channels, .out = S.channels}>::Weights to_q, to_k, to_v;
@@ -85,12 +86,25 @@ class Vae {
   static constexpr std::size_t top_pixels = top_height * top_width, low_pixels = low_height * low_width;
 
   static constexpr StageSpec down_spec(std::size_t l) {
-    return {.height = top_height >> l, .width = top_width >> l, .in = C.encoder_channels[l == 0 ? 0 : l - 1], .channels = C.encoder_channels[l],
-            .resnets = C.encoder_resnets, .groups = C.groups, .time_width = 0, .sampler = l < low, .pad_end = true};
+    return {.height = top_height >> l,
+            .width = top_width >> l,
+            .in = C.encoder_channels[l == 0 ? 0 : l - 1],
+            .channels = C.encoder_channels[l],
+            .resnets = C.encoder_resnets,
+            .groups = C.groups,
+            .time_width = 0,
+            .sampler = l < low,
+            .pad_end = true};
   }
   static constexpr StageSpec up_spec(std::size_t l) {
-    return {.height = top_height >> l, .width = top_width >> l, .in = C.decoder_channels[l == low ? low : l + 1], .channels = C.decoder_channels[l],
-            .resnets = C.decoder_resnets, .groups = C.groups, .time_width = 0, .sampler = l > 0,
+    return {.height = top_height >> l,
+            .width = top_width >> l,
+            .in = C.decoder_channels[l == low ? low : l + 1],
+            .channels = C.decoder_channels[l],
+            .resnets = C.decoder_resnets,
+            .groups = C.groups,
+            .time_width = 0,
+            .sampler = l > 0,
             .separable_sampler = C.separable_samplers};
   }
 
@@ -107,7 +121,8 @@ class Vae {
     static constexpr std::size_t top = C.encoder_channels[0], bottom = C.encoder_channels[low], moments = 2 * C.latent_channels;
     using ConvIn = Convolution<ConvolutionSpec{.in = picture_channels, .out = top, .height = top_height, .width = top_width}>;
     using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, C.groups, C.middle_attention}>;
-    using NormOut = GroupNorm<GroupNormSpec{.channels = bottom, .groups = C.groups, .pixels = low_pixels, .activation = Activation::silu}>;
+    using NormOut =
+        GroupNorm<GroupNormSpec{.channels = bottom, .groups = C.groups, .pixels = low_pixels, .activation = Activation::silu}>;
     using ConvOut = Convolution<ConvolutionSpec{.in = bottom, .out = moments, .height = low_height, .width = low_width}>;
     using Quant = Linear<LinearSpec{.in = moments, .out = moments, .conv = true}>;
     template <class I>
@@ -134,7 +149,8 @@ class Vae {
       const float* before_quant = nullptr;
     };
     static constexpr std::size_t macs = [] {
-      std::size_t total = ConvIn::macs + ConvOut::macs + (C.middle ? Middle::macs : 0) + (C.quant_conv ? Quant::macs(low_pixels) : 0);
+      std::size_t total =
+          ConvIn::macs + ConvOut::macs + (C.middle ? Middle::macs : 0) + (C.quant_conv ? Quant::macs(low_pixels) : 0);
       unroll<C.levels>([&]<std::size_t L>(Index<L>) { total += Down<L>::macs; });
       return total;
     }();
@@ -182,7 +198,8 @@ class Vae {
         ConvOut::forward(c, w.conv_out, n, y, s.conv_out);
       }
     }
-    static void backward(Context& c, const Weights& w, const Weights& g, const auto& quant, const auto& g_quant, const Saved& s, const float* dy) {
+    static void backward(Context& c, const Weights& w, const Weights& g, const auto& quant, const auto& g_quant, const Saved& s,
+                         const float* dy) {
       Scope scope(c.stack);
       const std::size_t low_floats = c.batch * low_pixels * bottom;
       float* d = c.stack.take(low_floats);
@@ -206,9 +223,11 @@ class Vae {
         constexpr StageSpec spec = down_spec(L);
         float* below = c.stack.take(c.batch * spec.height * spec.width * spec.in);
         std::array<float*, Down<L>::outputs> d_outputs{};
-        for (std::size_t i = 0; i + 1 < d_outputs.size(); ++i) d_outputs[i] = c.stack.take_zeroed(c.batch * Down<L>::output_floats(i));
+        for (std::size_t i = 0; i + 1 < d_outputs.size(); ++i)
+          d_outputs[i] = c.stack.take_zeroed(c.batch * Down<L>::output_floats(i));
         d_outputs.back() = d;
-        Down<L>::backward(c, std::get<L>(w.down_blocks), std::get<L>(g.down_blocks), std::get<L>(s.down), d_outputs.data(), below, nullptr, nullptr);
+        Down<L>::backward(c, std::get<L>(w.down_blocks), std::get<L>(g.down_blocks), std::get<L>(s.down), d_outputs.data(), below,
+                          nullptr, nullptr);
         d = below;
       });
       ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d, nullptr);
@@ -223,7 +242,8 @@ class Vae {
     using PostQuant = Linear<LinearSpec{.in = C.latent_channels, .out = C.latent_channels, .conv = true}>;
     using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = bottom, .height = low_height, .width = low_width}>;
     using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, C.groups, C.middle_attention}>;
-    using NormOut = GroupNorm<GroupNormSpec{.channels = top, .groups = C.groups, .pixels = top_pixels, .activation = Activation::silu}>;
+    using NormOut =
+        GroupNorm<GroupNormSpec{.channels = top, .groups = C.groups, .pixels = top_pixels, .activation = Activation::silu}>;
     using ConvOut = Convolution<ConvolutionSpec{.in = top, .out = picture_channels, .height = top_height, .width = top_width}>;
     template <class I>
     struct Tuples;
@@ -249,7 +269,8 @@ class Vae {
       typename ConvOut::Saved conv_out;
     };
     static constexpr std::size_t macs = [] {
-      std::size_t total = ConvIn::macs + ConvOut::macs + (C.middle ? Middle::macs : 0) + (C.quant_conv ? PostQuant::macs(low_pixels) : 0);
+      std::size_t total =
+          ConvIn::macs + ConvOut::macs + (C.middle ? Middle::macs : 0) + (C.quant_conv ? PostQuant::macs(low_pixels) : 0);
       unroll<C.levels>([&]<std::size_t J>(Index<J>) { total += Up<J>::macs; });
       return total;
     }();
@@ -258,7 +279,8 @@ class Vae {
       if (C.quant_conv) p.take(batch * latent_floats);
       p.take(batch * low_pixels * bottom);
       if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
-      unroll<C.levels>([&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
+      unroll<C.levels>(
+          [&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
       p.take(batch * top_pixels * top).take(NormOut::stack_floats(batch));
       if (C.patch > 1) p.take(batch * picture_floats);
       return p.peak;
@@ -294,8 +316,8 @@ class Vae {
       }
     }
     // dz is assigned.
-    static void backward(Context& c, const Weights& w, const Weights& g, const auto& post_quant, const auto& g_post_quant, const Saved& s,
-                         const float* dy, float* dz) {
+    static void backward(Context& c, const Weights& w, const Weights& g, const auto& post_quant, const auto& g_post_quant,
+                         const Saved& s, const float* dy, float* dz) {
       Scope scope(c.stack);
       float* d = c.stack.take(c.batch * top_pixels * top);
       {
@@ -312,7 +334,8 @@ class Vae {
       unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
         constexpr StageSpec spec = up_spec(low - J);
         float* below = c.stack.take(c.batch * spec.height * spec.width * spec.in);
-        Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, nullptr, nullptr, nullptr);
+        Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, nullptr, nullptr,
+                        nullptr);
         d = below;
       });
       if constexpr (C.middle) {
@@ -348,10 +371,12 @@ class Vae {
   static void decode(Context& c, const Weights& w, const float* z, float* picture, typename Decoder::Saved& s) {
     Decoder::forward(c, w.decoder, w.post_quant_conv, z, picture, s);
   }
-  static void encode_backward(Context& c, const Weights& w, const Weights& g, const typename Encoder::Saved& s, const float* d_moments) {
+  static void encode_backward(Context& c, const Weights& w, const Weights& g, const typename Encoder::Saved& s,
+                              const float* d_moments) {
     Encoder::backward(c, w.encoder, g.encoder, w.quant_conv, g.quant_conv, s, d_moments);
   }
-  static void decode_backward(Context& c, const Weights& w, const Weights& g, const typename Decoder::Saved& s, const float* d_picture, float* dz) {
+  static void decode_backward(Context& c, const Weights& w, const Weights& g, const typename Decoder::Saved& s,
+                              const float* d_picture, float* dz) {
     Decoder::backward(c, w.decoder, g.decoder, w.post_quant_conv, g.post_quant_conv, s, d_picture, dz);
   }
 };

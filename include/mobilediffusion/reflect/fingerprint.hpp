@@ -19,7 +19,8 @@ constexpr void mix(std::uint64_t& h, const T& value) {
   } else if constexpr (is_array<T>) {
     for (const auto& element : value) mix(h, element);
   } else {
-    [&]<std::size_t... I>(std::index_sequence<I...>) { (mix(h, boost::pfr::get<I>(value)), ...); }(Indices<T>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (mix(h, boost::pfr::get<I>(value)), ...); }
+    (Indices<T>{});
   }
 }
 }  // namespace detail

@@ -69,10 +69,8 @@ constexpr bool takes(std::index_sequence<I...>) {
 template <class T, std::size_t n = 0>
 constexpr std::size_t count_fields() {
   static_assert(n <= 32, "mobilediffusion: a weights struct has at most 32 fields; nest some of them");
-  if constexpr (takes<T>(std::make_index_sequence<n + 1>{}))
-    return count_fields<T, n + 1>();
-  else
-    return n;
+  if constexpr (takes<T>(std::make_index_sequence<n + 1>{})) return count_fields<T, n + 1>();
+  else return n;
 }
 template <class T>
 inline constexpr std::size_t fields = std::is_empty_v<T> ? 0 : count_fields<T>();
@@ -84,8 +82,7 @@ template <class T>
 constexpr auto tie(T& weights) {
   if constexpr (requires { boost::pfr::detail::tie_as_tuple(weights, boost::pfr::detail::size_t_<fields<T>>{}); })
     return boost::pfr::detail::tie_as_tuple(weights, boost::pfr::detail::size_t_<fields<T>>{});
-  else
-    return boost::pfr::structure_tie(weights);
+  else return boost::pfr::structure_tie(weights);
 }
 
 // Boost.PFR has field names from 1.84; before, the compiler's text of a pointer to the field ends in its name. Clang 14
@@ -168,10 +165,8 @@ class Path {
 
 template <class W, class Part>
 constexpr auto& as_const_like(Part& part) {
-  if constexpr (std::is_const_v<W>)
-    return std::as_const(part);
-  else
-    return part;
+  if constexpr (std::is_const_v<W>) return std::as_const(part);
+  else return part;
 }
 
 template <class W, class F>
@@ -196,16 +191,15 @@ void walk(W& weights, Path& path, F& f) {
   } else if constexpr (is_array<T>) {
     for (std::size_t i = 0; i < weights.size(); ++i) step(i, weights[i], path, f);
   } else if constexpr (is_tuple<T>) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (step(I, std::get<I>(weights), path, f), ...);
-    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (step(I, std::get<I>(weights), path, f), ...); }
+    (std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (std::is_aggregate_v<T>) {
     const auto parts = tie(const_cast<T&>(weights));  // one form of it for const and other weights
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (step(names<T>[I], as_const_like<W>(get<I>(parts)), path, f), ...);
-    }(Indices<T>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (step(names<T>[I], as_const_like<W>(get<I>(parts)), path, f), ...); }
+    (Indices<T>{});
   } else {
-    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
+    static_assert(std::is_aggregate_v<T>,
+                  "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
   }
 }
 
@@ -223,13 +217,16 @@ constexpr Census take_census() {
   } else if constexpr (is_array<T>) {
     return std::tuple_size_v<T> * census<typename T::value_type>;
   } else if constexpr (is_tuple<T>) {
-    return []<class... Ts>(std::type_identity<std::tuple<Ts...>>) { return (Census{} + ... + census<Ts>); }(std::type_identity<T>{});
+    return
+        []<class... Ts>(std::type_identity<std::tuple<Ts...>>) { return (Census{} + ... + census<Ts>); }(std::type_identity<T>{});
   } else if constexpr (std::is_aggregate_v<T>) {
     return []<std::size_t... I>(std::index_sequence<I...>) {
       return (Census{} + ... + census<std::remove_cvref_t<decltype(get<I>(tie(std::declval<T&>())))>>);
-    }(Indices<T>{});
+    }
+    (Indices<T>{});
   } else {
-    static_assert(std::is_aggregate_v<T>, "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
+    static_assert(std::is_aggregate_v<T>,
+                  "mobilediffusion: weights are aggregates; give this type no constructors, or make it a leaf");
     return {};
   }
 }
@@ -241,11 +238,17 @@ template <class W>
 inline constexpr Census census = detail::census<std::remove_cv_t<W>>;
 
 template <class W>
-constexpr std::size_t leaf_count() { return census<W>.leafs; }
+constexpr std::size_t leaf_count() {
+  return census<W>.leafs;
+}
 template <class W>
-constexpr std::size_t parameters() { return census<W>.parameters; }
+constexpr std::size_t parameters() {
+  return census<W>.parameters;
+}
 template <class W>
-constexpr std::size_t storage_floats() { return census<W>.storage_floats; }
+constexpr std::size_t storage_floats() {
+  return census<W>.storage_floats;
+}
 
 // Calls f(std::string_view path, Leaf& leaf) for every leaf in order; f is instantiated once for each distinct type of leaf.
 // The path is valid during the call only. Const weights give const leafs. Allocates nothing.
