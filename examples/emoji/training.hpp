@@ -2,15 +2,17 @@
 // What both stages of the demo's training share: options, logs, pictures.
 #pragma once
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "mobilediffusion/config/presets.hpp"
+#include "mobilediffusion/core/executor.hpp"
+#include "mobilediffusion/io/atomic_file.hpp"
+#include "mobilediffusion/io/image.hpp"
 #include "picture.hpp"
 #include "vocabulary.hpp"
-#include "mobilediffusion/config/presets.hpp"
-#include "mobilediffusion/io/image.hpp"
-#include "mobilediffusion/core/executor.hpp"
 
 namespace emoji {
 
@@ -38,12 +40,46 @@ inline md::Image to_image(std::span<const float> picture) {
   return image;
 }
 
-inline std::ofstream open_log(const std::filesystem::path& path, bool append, const char* header) {
-  const bool fresh = !append || !std::filesystem::exists(path);
-  std::ofstream log(path, fresh ? std::ios::trunc : std::ios::app);
-  if (!log) throw md::Error("cannot write " + path.string());
-  if (fresh) log << header << '\n';
-  return log;
+// A CSV file that grows with the training. What an interrupted training wrote after its last checkpoint is dropped, so that
+// no step is in it twice, and time goes on from there. Rows begin with step and seconds.
+class Log {
+ public:
+  // step: done so far; 0: begins anew.
+  Log(const std::filesystem::path& path, std::size_t step, const std::string& header) {
+    std::string text = header + '\n';
+    if (std::ifstream old(path); old && step > 0) {
+      std::string line;
+      std::getline(old, line);
+      for (std::size_t at = 0; std::getline(old, line);) {
+        double seconds = 0;
+        if (std::sscanf(line.c_str(), "%zu,%lf", &at, &seconds) != 2 || at > step) break;
+        text += line + '\n';
+        before_ = seconds;
+      }
+    }
+    md::write_file(path, text);
+    file_.open(path, std::ios::app);
+    if (!file_) throw md::Error("cannot write " + path.string());
+  }
+  template <class... Values>
+  void row(std::size_t step, double seconds, const Values&... values) {
+    file_ << step << ',' << before_ + seconds;
+    ((file_ << ',' << values), ...);
+    file_ << std::endl;  // rows are few, and wanted while the training runs
+  }
+
+ private:
+  std::ofstream file_;
+  double before_ = 0;
+};
+
+// What writers of this file left behind when they were killed: as large as the file itself.
+inline void remove_leftovers(const std::filesystem::path& file) {
+  const std::string prefix = file.filename().string() + ".tmp-";
+  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path())) {
+    std::error_code ignored;
+    if (entry.path().filename().string().starts_with(prefix)) std::filesystem::remove(entry.path(), ignored);
+  }
 }
 
 }  // namespace emoji

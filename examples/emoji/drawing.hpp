@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pictures of captions in groups, from weights as training has them: what its sheets and the evaluation draw with.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mobilediffusion/io/tokenizer.hpp"
+#include "mobilediffusion/io/weights.hpp"
+#include "mobilediffusion/models/vae.hpp"
+#include "mobilediffusion/sampling.hpp"
+#include "training.hpp"
+
+namespace emoji {
+
+// The trained autoencoder, from its own file or from a whole model's.
+class Autoencoder {
+  using Model = md::Vae<demo.vae>;
+  static_assert(demo.vae.scaling_millionths == 1'000'000, "the trained autoencoder has latents of unit variance as it is");
+
+ public:
+  static constexpr std::size_t latents = Model::latent_floats, group = 8;
+
+  Autoencoder(const md::Executor& ex, const std::filesystem::path& path)
+      : ex_(ex),
+        blob_(md::reflect::storage_floats<Model::Weights>()),
+        memory_(std::max(Model::Encoder::stack_floats(md::Plan::inference, group),
+                         Model::Decoder::stack_floats(md::Plan::inference, group)) +
+                3 * group * latents) {
+    md::reflect::bind(weights, blob_.data());
+    const md::SafetensorsFile file(path);
+    md::check_weights<Model::Weights>(file, "vae.");
+    md::read_weights(file, "vae.", weights);
+  }
+  // Pictures [count][128][128][3], at most `group` -> latents [count][latents].
+  void encode(const float* pictures, std::size_t count, float* out) {
+    md::Stack stack(memory_);
+    md::Context c{ex_, stack, count, false};
+    float* moments = stack.take(2 * count * latents);
+    Model::Encoder::Saved saved{};
+    Model::encode(c, weights, pictures, moments, saved);
+    constexpr std::size_t k = demo.vae.latent_channels;
+    for (std::size_t i = 0; i < count * latents; ++i) out[i] = moments[i / k * 2 * k + i % k];
+  }
+  void decode(const float* z, std::size_t count, float* pictures) {
+    md::Stack stack(memory_);
+    md::Context c{ex_, stack, count, false};
+    Model::Decoder::Saved saved{};
+    Model::decode(c, weights, z, pictures, saved);
+  }
+
+  // Changes with any weight (FNV-1a over the bytes).
+  std::uint64_t checksum() const {
+    std::uint64_t h = 0xcbf29ce484222325u;
+    for (const std::byte b : std::as_bytes(blob_.span())) h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
+    return h;
+  }
+
+  Model::Weights weights{};
+
+ private:
+  const md::Executor& ex_;
+  md::AlignedBuffer blob_, memory_;
+};
+
+struct DrawingOptions {
+  std::size_t steps = demo.sampler.steps;
+  float guidance = static_cast<float>(demo.sampler.guidance_percent) * 0.01f;
+  std::uint64_t seed = 0;  // picture i has the noise of seed + i
+};
+
+// weights: whatever has a text_encoder and a unet, not packed. An empty caption: a picture of nothing in particular. done(n) is
+// called when n pictures are ready.
+template <class Weights, class Done>
+std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer,
+                                    Autoencoder& vae, const std::vector<std::string>& captions, const DrawingOptions& o,
+                                    Done&& done) {
+  using Sampling = md::Sampling<demo>;
+  constexpr std::size_t group = Autoencoder::group, length = demo.text.length;
+  md::AlignedBuffer memory(Sampling::stack_floats(group));
+  std::vector<md::Image> images;
+  std::vector<float> z(group * Autoencoder::latents), pictures(group * picture_bytes);
+  const auto unconditional = tokenizer.encode_unconditional(length);
+  for (std::size_t first = 0; first < captions.size(); first += group) {
+    const std::size_t n = std::min(group, captions.size() - first);
+    std::vector<std::int32_t> ids;
+    std::vector<std::uint64_t> seeds;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::string& caption = captions[first + i];
+      const auto tokens = caption.empty() ? unconditional : tokenizer.encode(caption, length);
+      ids.insert(ids.end(), tokens.begin(), tokens.end());
+      seeds.push_back(o.seed + first + i);
+    }
+    for (std::size_t i = 0; i < n; ++i) ids.insert(ids.end(), unconditional.begin(), unconditional.end());
+    md::Stack stack(memory);
+    Sampling::run(ex, stack, false, weights.text_encoder, weights.unet, ids.data(), seeds.data(), n, o.steps, o.guidance,
+                  z.data(), [](md::Progress) { return true; });
+    vae.decode(z.data(), n, pictures.data());
+    for (std::size_t i = 0; i < n; ++i) images.push_back(to_image({&pictures[i * picture_bytes], picture_bytes}));
+    done(images.size());
+  }
+  return images;
+}
+template <class Weights>
+std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer,
+                                    Autoencoder& vae, const std::vector<std::string>& captions, const DrawingOptions& o) {
+  return draw_samples(ex, weights, tokenizer, vae, captions, o, [](std::size_t) {});
+}
+
+}  // namespace emoji

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a trained model can do, in figures: pictures of fixed lists of prompts, scored against the true pictures. Beside each
+// figure stand its bounds: what the autoencoder alone would score, and what a model would that never hears the prompt.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "../common/lettering.hpp"
+#include "../common/progress.hpp"
+#include "drawing.hpp"
+#include "mobilediffusion/model_file.hpp"
+#include "scoring.hpp"
+#include "vae_pictures.hpp"
+
+namespace emoji {
+
+enum class Statistic { top1, top5, psnr, background, count };
+
+struct Figure {
+  std::string_view name, list;
+  Statistic statistic;
+};
+
+// Figures of one list are read from the same pictures.
+inline constexpr std::array figures{
+    Figure{"seen_object_top1", "seen singles", Statistic::top1},
+    Figure{"seen_object_top5", "seen singles", Statistic::top5},
+    Figure{"seen_object_psnr", "seen singles", Statistic::psnr},
+    Figure{"seen_background", "seen singles", Statistic::background},
+    Figure{"heldout_object_top1", "held-out singles", Statistic::top1},
+    Figure{"heldout_object_psnr", "held-out singles", Statistic::psnr},
+    Figure{"heldout_background", "held-out singles", Statistic::background},
+    Figure{"seen_count", "seen counts", Statistic::count},
+    Figure{"heldout_count", "held-out counts", Statistic::count},
+    Figure{"seen_pair_top5", "seen pairs", Statistic::top5},
+    Figure{"heldout_pair_top1", "held-out pairs", Statistic::top1},
+    Figure{"heldout_pair_top5", "held-out pairs", Statistic::top5},
+    Figure{"heldout_size_top5", "held-out sizes", Statistic::top5},
+    Figure{"people_seen_top1", "people: seen", Statistic::top1},
+    Figure{"people_cell_top1", "people: held-out cells", Statistic::top1},
+    Figure{"people_role_tone_top1", "people: held-out roles and tones", Statistic::top1},
+    Figure{"people_role_gender_top1", "people: held-out roles and genders", Statistic::top1},
+};
+inline bool of_people(const Figure& f) { return f.name.substr(0, 6) == "people"; }
+
+inline std::vector<Sample> list_of(const Dataset& d, std::string_view name, std::size_t limit) {
+  if (name == "seen singles") return d.seen_singles(limit);
+  if (name == "held-out singles") return d.heldout_singles(limit);
+  if (name == "seen counts") return d.seen_counts(limit);
+  if (name == "held-out counts") return d.heldout_counts(limit);
+  if (name == "seen pairs") return d.seen_pairs(limit);
+  if (name == "held-out pairs") return d.heldout_pairs(limit);
+  if (name == "held-out sizes") return d.heldout_sizes(limit);
+  if (name == "people: seen") return d.people(PersonSplit::training, limit);
+  if (name == "people: held-out cells") return d.people(PersonSplit::cell, limit);
+  if (name == "people: held-out roles and tones") return d.people(PersonSplit::role_tone, limit);
+  if (name == "people: held-out roles and genders") return d.people(PersonSplit::role_gender, limit);
+  throw md::Error("evaluation: no list is called " + std::string(name));
+}
+
+inline double value_of(const Report& r, Statistic s) {
+  switch (s) {
+    case Statistic::top1:
+      return r.top1;
+    case Statistic::top5:
+      return r.top5;
+    case Statistic::psnr:
+      return r.psnr;
+    case Statistic::background:
+      return r.background_right;
+    case Statistic::count:
+      break;
+  }
+  return r.count_right;
+}
+
+struct EvaluationOptions {
+  md::Precision precision = md::Precision::fp32;
+  int threads = 0;
+  std::optional<Level> level{};  // default: that of the training, as the file tells
+  std::size_t limit = 200, blind = 64, sheet_pictures = 6;
+  DrawingOptions drawing{};
+  std::vector<std::string> wanted{};  // names of figures, vae_psnr among them; empty: all of the level
+  std::filesystem::path sheet{};      // empty: none
+};
+
+// In the order in which they are to be read.
+using Results = std::vector<std::pair<std::string, double>>;
+
+// A model's file with plain weights, as training has them: pictures are drawn in groups.
+class PlainModel {
+ public:
+  explicit PlainModel(const std::filesystem::path& path) : PlainModel(md::SafetensorsFile(path)) {}
+  md::ModelWeights<demo> weights{};
+  const md::Tokenizer& tokenizer() const { return tokenizer_; }
+  std::size_t concepts() const {  // of the training; 0: the file does not tell
+    const auto at = metadata_.find("training.concepts");
+    return at == metadata_.end() ? 0 : static_cast<std::size_t>(std::strtoull(at->second.c_str(), nullptr, 10));
+  }
+
+ private:
+  explicit PlainModel(const md::SafetensorsFile& file)
+      : tokenizer_(md::read_tokenizer((md::check_model<demo>(file), file), demo.text.vocabulary)),
+        metadata_(file.metadata()),
+        blob_(md::reflect::storage_floats<md::ModelWeights<demo>>()) {
+    md::reflect::bind(weights, blob_.data());
+    md::read_weights(file, "", weights);
+  }
+  md::Tokenizer tokenizer_;
+  md::Metadata metadata_;
+  md::AlignedBuffer blob_;
+};
+
+// Rows of triples (true picture, reconstruction, generated picture), each with its prompt, under the name of their list.
+class EvaluationSheet {
+ public:
+  struct Triple {
+    std::string caption;
+    std::array<md::Image, 3> images;
+  };
+  void add(std::string_view title, std::vector<Triple> triples) { lists_.emplace_back(title, std::move(triples)); }
+
+  md::Image image() const {
+    constexpr std::size_t side = picture_size, gap = 3, columns = 3, margin = 16, triple = 3 * side + 2 * gap;
+    constexpr std::size_t text_lines = 2, cell = side + 6 + text_lines * examples::line_height + 8, title_height = 24;
+    std::size_t height = margin;
+    for (const auto& [title, triples] : lists_) height += title_height + (triples.size() + columns - 1) / columns * cell + margin;
+    md::Image sheet(columns * triple + (columns + 1) * margin, height, 250);
+    std::size_t y = margin;
+    for (const auto& [title, triples] : lists_) {
+      examples::write(sheet, margin, y, title + "   -   true | reconstructed | generated", {0, 70, 140});
+      y += title_height;
+      for (std::size_t i = 0; i < triples.size(); ++i) {
+        const std::size_t x = margin + i % columns * (triple + margin), top = y + i / columns * cell;
+        for (std::size_t k = 0; k < 3; ++k)
+          for (std::size_t row = 0; row < side; ++row)
+            std::copy_n(&triples[i].images[k].rgb[row * side * 3], side * 3,
+                        &sheet.rgb[((top + row) * sheet.width + x + k * (side + gap)) * 3]);
+        const auto lines = examples::wrapped(triples[i].caption, triple / examples::letter_width);
+        for (std::size_t l = 0; l < std::min(lines.size(), text_lines); ++l)
+          examples::write(sheet, x, top + side + 6 + l * examples::line_height, lines[l], {40, 40, 40});
+      }
+      y += (triples.size() + columns - 1) / columns * cell + margin;
+    }
+    return sheet;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::vector<Triple>>> lists_;
+};
+
+// The true pictures through encoder and decoder.
+inline std::vector<md::Image> reconstructions(Autoencoder& vae, const std::vector<md::Image>& truth) {
+  std::vector<md::Image> out;
+  std::vector<float> x(Autoencoder::group * picture_bytes), z(Autoencoder::group * Autoencoder::latents);
+  for (std::size_t first = 0; first < truth.size(); first += Autoencoder::group) {
+    const std::size_t n = std::min(Autoencoder::group, truth.size() - first);
+    for (std::size_t i = 0; i < n; ++i)
+      std::transform(truth[first + i].rgb.begin(), truth[first + i].rgb.end(), &x[i * picture_bytes],
+                     [](std::uint8_t b) { return static_cast<float>(b) / 127.5f - 1.0f; });
+    vae.encode(x.data(), n, z.data());
+    vae.decode(z.data(), n, x.data());
+    for (std::size_t i = 0; i < n; ++i) out.push_back(to_image({&x[i * picture_bytes], picture_bytes}));
+  }
+  return out;
+}
+
+// The autoencoder alone, of its own file or a whole model's: mean PSNR on concepts that it never saw, and its latents' size.
+inline Results evaluate_vae(const std::filesystem::path& path, const EvaluationOptions& o) {
+  const md::Executor ex(o.threads, o.precision);
+  Autoencoder vae(ex, path);
+  const VaePictures pictures(1);
+  Results out{{"vae_psnr", vae_psnr(vae, pictures, o.limit)}};
+  constexpr std::size_t channels = demo.vae.latent_channels, probes = 64;
+  std::array<double, channels> sum{}, square{};
+  std::vector<float> x(picture_bytes), z(Autoencoder::latents);
+  for (std::size_t k = 0; k < probes; ++k) {
+    pictures.render(pictures.scene(2'000'000 + k), x.data());
+    vae.encode(x.data(), 1, z.data());
+    for (std::size_t i = 0; i < z.size(); ++i) {
+      sum[i % channels] += static_cast<double>(z[i]);
+      square[i % channels] += static_cast<double>(z[i]) * static_cast<double>(z[i]);
+    }
+  }
+  const double n = static_cast<double>(probes * Autoencoder::latents / channels);
+  double all = 0;
+  for (const double s : square) all += s;
+  out.emplace_back("latent_deviation", std::sqrt(all / (n * static_cast<double>(channels))));
+  for (std::size_t k = 0; k < channels; ++k) {
+    out.emplace_back("latent_mean_" + std::to_string(k), sum[k] / n);
+    out.emplace_back("latent_deviation_" + std::to_string(k), std::sqrt(square[k] / n - sum[k] / n * sum[k] / n));
+  }
+  return out;
+}
+
+// Throws md::Error for a file that is not the demo's model and for figures that the level does not have.
+inline Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) {
+  const md::Executor ex(o.threads, o.precision);
+  PlainModel model(path);
+  Autoencoder vae(ex, path);
+  const auto entries = read_names();
+  Level level = o.level.value_or(Level::animals_and_foods);
+  if (!o.level)
+    for (const Level l : {Level::objects, Level::all})
+      if (Vocabulary(l, entries).size() == model.concepts()) level = l;
+
+  const auto wants = [&](std::string_view name) {
+    return o.wanted.empty() || std::find(o.wanted.begin(), o.wanted.end(), name) != o.wanted.end();
+  };
+  std::vector<std::string_view> lists;
+  for (const Figure& f : figures) {
+    if (!wants(f.name)) continue;
+    if (of_people(f) && level != Level::all) {
+      if (!o.wanted.empty()) throw md::Error("figure " + std::string(f.name) + ": people exist at level all only");
+      continue;
+    }
+    if (std::find(lists.begin(), lists.end(), f.list) == lists.end()) lists.push_back(f.list);
+  }
+
+  const Vocabulary vocabulary(level, entries);
+  const Bitmaps bitmaps = load_bitmaps(vocabulary);
+  const Dataset dataset(vocabulary, visibility_of(bitmaps), 1);
+  const Scorer scorer(vocabulary, bitmaps);
+  const auto score = [&](const std::vector<Sample>& samples, const std::vector<md::Image>& images) {
+    std::vector<Score> scores(samples.size());
+    ex.parallel_for(samples.size(), 1, [&](std::size_t begin, std::size_t end, int) {
+      for (std::size_t i = begin; i < end; ++i) scores[i] = scorer.score(images[i % images.size()].rgb, samples[i]);
+    });
+    return report(scores, samples);
+  };
+  double seconds = 0;
+  std::size_t drawn = 0;
+  const auto draw = [&](std::string_view title, const std::vector<std::string>& captions, DrawingOptions drawing) {
+    examples::Progress progress(std::string(title), captions.size());
+    auto images =
+        draw_samples(ex, model.weights, model.tokenizer(), vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
+    if (drawing.guidance == o.drawing.guidance) seconds += progress.seconds(), drawn += images.size();
+    return images;
+  };
+
+  DrawingOptions unguided = o.drawing;
+  unguided.guidance = 1.0f;
+  unguided.seed = o.drawing.seed + (std::uint64_t{1} << 40);  // noise of its own
+  const auto blind = draw("without prompts", std::vector<std::string>(o.blind), unguided);
+  seconds = 0;
+  drawn = 0;
+
+  Results out;
+  EvaluationSheet sheet;
+  for (std::size_t l = 0; l < lists.size(); ++l) {
+    const std::vector<Sample> samples = list_of(dataset, lists[l], o.limit);
+    if (samples.empty()) continue;
+    std::vector<std::string> captions;
+    std::vector<md::Image> truth;
+    for (const Sample& s : samples) {
+      captions.push_back(s.caption);
+      truth.emplace_back(picture_size, picture_size);
+      truth.back().rgb = bitmaps.render(s.scene);
+    }
+    DrawingOptions drawing = o.drawing;
+    drawing.seed += static_cast<std::uint64_t>(l) << 20;
+    const auto generated = draw(lists[l], captions, drawing), reconstructed = reconstructions(vae, truth);
+    const Report value = score(samples, generated), upper = score(samples, reconstructed), lower = score(samples, blind);
+    for (const Figure& f : figures) {
+      if (f.list != lists[l] || !wants(f.name)) continue;
+      const std::string name(f.name);
+      out.emplace_back(name, value_of(value, f.statistic));
+      out.emplace_back(name + "_vae", value_of(upper, f.statistic));
+      out.emplace_back(name + "_blind", value_of(lower, f.statistic));
+    }
+    std::vector<EvaluationSheet::Triple> triples;
+    const std::size_t shown = std::min(o.sheet_pictures, samples.size());
+    for (std::size_t k = 0; k < shown; ++k) {
+      const std::size_t i = k * samples.size() / shown;
+      triples.push_back({captions[i], {truth[i], reconstructed[i], generated[i]}});
+    }
+    sheet.add(lists[l], std::move(triples));
+  }
+
+  if (wants("vae_psnr")) {
+    const VaePictures pictures(1);
+    out.emplace_back("vae_psnr", vae_psnr(vae, pictures, o.limit));
+    const auto scenes = pictures.held_out();
+    const std::size_t n = std::min(o.limit, scenes.size());
+    double sum = 0;
+    std::vector<float> x(picture_bytes);
+    for (std::size_t k = 0; k < n; ++k) {
+      pictures.render(scenes[k * scenes.size() / n], x.data());
+      sum += psnr(mean_squared_error(to_bytes(x), blind[k % blind.size()].rgb));
+    }
+    out.emplace_back("vae_psnr_blind", sum / static_cast<double>(n));
+  }
+  if (drawn != 0) {
+    out.emplace_back("pictures", static_cast<double>(drawn));
+    out.emplace_back("seconds_per_picture", seconds / static_cast<double>(drawn));
+  }
+  if (!o.sheet.empty() && !lists.empty())
+    md::write_png(o.sheet, sheet.image(),
+                  std::vector<std::pair<std::string, std::string>>{{"seed", std::to_string(o.drawing.seed)},
+                                                                   {"steps", std::to_string(o.drawing.steps)}});
+  return out;
+}
+
+}  // namespace emoji
