@@ -58,7 +58,15 @@ class DiffusionTrainer {
   }
 
   // pictures[i]: the latents of sample i, unit variance; ids [batch][length]; unconditional [length]: tokens of no caption.
+  // Times, noise and dropped captions depend on the seed, the step and the place in the batch only.
   DiffusionReport step(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional) {
+    DiffusionReport report = gradients(pictures, ids, unconditional);
+    report.step = state.update(ex_, options_.optimizer);
+    return report;
+  }
+
+  // The loss that the next step would see and its gradient in state.gradients; changes nothing else.
+  DiffusionReport gradients(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional) {
     if (pictures.size() != options_.batch) throw Error("training: expected as many latents as the batch has samples");
     DiffusionReport report;
     state.zero_gradients();
@@ -68,7 +76,6 @@ class DiffusionTrainer {
     report.loss = static_cast<float>(total / static_cast<double>(options_.batch));
     for (std::size_t i = 0; i < 5; ++i)
       report.bands[i] = report.band_samples[i] != 0 ? static_cast<float>(sums[i] / static_cast<double>(report.band_samples[i])) : 0.0f;
-    report.step = state.update(ex_, options_.optimizer);
     return report;
   }
 

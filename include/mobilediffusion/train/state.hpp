@@ -71,14 +71,20 @@ class TrainState {
     metadata["step"] = std::to_string(step);
     write_safetensors(path, tensors, metadata);
   }
-  // Throws Error for a file of another architecture, with this state as it was.
+  // Throws Error for a file of another architecture or with numbers that are not finite, with this state as it was.
   Metadata load(const std::filesystem::path& path) {
     const SafetensorsFile file(path);
     for_each_array([&](const char* prefix, const AlignedBuffer&) { check_weights<W>(file, prefix); });
     const std::string& text = file.require_metadata("step");
     std::size_t done = 0;
     if (const auto r = std::from_chars(text.data(), text.data() + text.size(), done); r.ec != std::errc{} || r.ptr != text.data() + text.size())
-      throw Error("file " + path.string() + ": metadata step: expected a number, found " + text);
+      throw Error("file " + path.string() + ": metadata step: expected a number, found " + mobilediffusion::detail::printable(text));
+    const AlignedBuffer probe(floats);  // everything is read twice: a bad number must be found before the first is replaced
+    for_each_array([&](const char* prefix, const AlignedBuffer&) {
+      W view{};
+      reflect::bind(view, probe.data());
+      read_weights(file, prefix, view);
+    });
     for_each_array([&](const char* prefix, const AlignedBuffer& buffer) {
       W view{};
       reflect::bind(view, buffer.data());

@@ -41,6 +41,14 @@ class VaeTrainer {
 
   // pictures [batch][height][width][3] in [-1, 1]
   VaeReport step(const float* pictures) {
+    VaeReport report = gradients(pictures);
+    report.step = state.update(ex_, options_.optimizer);
+    return report;
+  }
+
+  // The loss that the next step would see and its gradient in state.gradients; changes nothing else. The size of the latent
+  // noise counts as a constant.
+  VaeReport gradients(const float* pictures) {
     const std::size_t batch = options_.batch, n = batch * latents, pixels = batch * picture;
     stack_.release(0);
     stack_.keep(true);
@@ -81,7 +89,6 @@ class VaeTrainer {
     report.kl = static_cast<float>(kl / static_cast<double>(n));
     report.loss += options_.kl * report.kl;
     Model::encode_backward(c, state.weights, state.gradients, encoder, d_moments);
-    report.step = state.update(ex_, options_.optimizer);
     return report;
   }
 

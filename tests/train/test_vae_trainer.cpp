@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of the autoencoder at toy size: the loss falls, resuming is exact, every term of the loss has its gradient.
+#include <cmath>
+#include <memory>
+#include <mobilediffusion/config/presets.hpp>
+#include <mobilediffusion/train/vae_trainer.hpp>
+#include <vector>
+
+#include "train/trainer_checks.hpp"
+
+using namespace mobilediffusion;
+
+namespace {
+
+// quant_conv off, as normalize_latents asks for it.
+constexpr VaeConfig small = [] {
+  VaeConfig c = presets::tiny.vae;
+  c.quant_conv = false;
+  return c;
+}();
+using Trainer = train::VaeTrainer<small>;
+using Model = Vae<small>;
+constexpr std::size_t batch = 3;
+
+// Coloured bars and gradients: something that can be learnt.
+std::vector<float> pictures(std::size_t count = batch) {
+  std::vector<float> out;
+  for (std::size_t b = 0; b < count; ++b)
+    for (std::size_t y = 0; y < small.height; ++y)
+      for (std::size_t x = 0; x < small.width; ++x)
+        for (std::size_t k = 0; k < 3; ++k) {
+          const bool bar = (x / 4 + b) % 3 == k;
+          out.push_back(bar ? 0.8f : -0.9f + 0.05f * static_cast<float>(y));
+        }
+  return out;
+}
+
+train::VaeOptions options() {
+  train::VaeOptions o;
+  o.batch = batch;
+  o.optimizer.schedule.peak = 3e-3f;
+  o.optimizer.adamw.weight_decay = 0.0f;
+  return o;
+}
+
+}  // namespace
+
+TEST_CASE("the autoencoder learns", "[train][vae]") {
+  const Executor ex(2);
+  Trainer trainer(ex, options());
+  const std::vector<float> x = pictures();
+  const train::VaeReport first = trainer.step(x.data());
+  train::VaeReport last;
+  for (int i = 0; i < 120; ++i) last = trainer.step(x.data());
+  CHECK(first.mse > 0.3f);
+  CHECK(last.loss < 0.4f * first.loss);
+  CHECK(last.mse < 0.15f * first.mse);
+  CHECK(last.step.learning_rate == 3e-3f);
+
+  // The averaged weights reconstruct as well.
+  std::vector<float> z(batch * Model::latent_floats), y(x.size());
+  trainer.encode(x.data(), batch, z.data());
+  trainer.decode(z.data(), batch, y.data());
+  double error = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) error += static_cast<double>((x[i] - y[i]) * (x[i] - y[i]));
+  CHECK(error / static_cast<double>(x.size()) < 0.3 * static_cast<double>(first.mse));
+}
+
+TEST_CASE("a resumed training of the autoencoder is the same training", "[train][vae]") {
+  const std::vector<float> x = pictures(2 * batch);
+  trainer_tests::check_resume(
+      [](const Executor& ex) { return std::make_unique<Trainer>(ex, options()); },
+      [&](Trainer& t) { return t.step(x.data() + t.state.step % 2 * batch * Model::picture_floats).loss; });
+}
+
+TEST_CASE("normalized latents have unit deviation and decode to the same pictures", "[train][vae]") {
+  const Executor ex(1);
+  Trainer trainer(ex, options());
+  const std::vector<float> x = pictures();
+  for (int i = 0; i < 5; ++i) trainer.step(x.data());
+  const std::size_t n = batch * Model::latent_floats;
+  std::vector<float> z(n), y(x.size()), unit(n), again(x.size());
+  const auto deviation = [&](const std::vector<float>& v) {
+    double square = 0;
+    for (const float f : v) square += static_cast<double>(f) * static_cast<double>(f);
+    return std::sqrt(square / static_cast<double>(v.size()));
+  };
+  trainer.encode(x.data(), batch, z.data());
+  trainer.decode(z.data(), batch, y.data());
+  const train::VaeReport before = trainer.gradients(x.data());
+  const double size = deviation(z);
+  CHECK(size != Approx(1.0).epsilon(0.01));
+  trainer.normalize_latents(static_cast<float>(size));
+  trainer.encode(x.data(), batch, unit.data());
+  trainer.decode(unit.data(), batch, again.data());
+  CHECK(deviation(unit) == Approx(1.0).epsilon(1e-4));
+  double most = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) most = std::max(most, static_cast<double>(std::fabs(y[i] - again[i])));
+  CHECK(most < 1e-4);
+  // The training weights went along, and so did the posterior's variance: the sampled reconstruction is the same.
+  const train::VaeReport after = trainer.gradients(x.data());
+  CHECK(after.mse == Approx(before.mse).epsilon(1e-3));
+  CHECK(after.latent_deviation == Approx(before.latent_deviation / size).epsilon(1e-3));
+}
+
+TEST_CASE("every term of the autoencoder's loss has its gradient", "[train][vae]") {
+  const Executor ex(2);
+  const std::vector<float> x = pictures();
+  struct Term {
+    const char* name;
+    float absolute, edges, squared, kl;
+    double tolerance;
+  };
+  // Absolute values have kinks: their differences are less exact.
+  for (const Term& t : {Term{"squared", 0, 0, 1, 0, 0.005}, Term{"kl", 0, 0, 0, 1, 0.005}, Term{"absolute", 1, 0, 0, 0, 0.03},
+                        Term{"edges", 0, 1, 0, 0, 0.03}, Term{"all", 1.0f, 0.5f, 0.3f, 0.1f, 0.03}}) {
+    train::VaeOptions o = options();
+    o.absolute = t.absolute;
+    o.edges = t.edges;
+    o.squared = t.squared;
+    o.kl = t.kl;
+    o.latent_noise = 0.0f;  // its size is a constant to the gradient, but not to differences
+    Trainer trainer(ex, o);
+    gradient_tests::randomize(trainer.state.weights, 4);
+    // Log variances near zero, where they are inside the clamp.
+    for (std::size_t i = 0; i < trainer.state.weights.encoder.conv_out.weight.count; ++i)
+      trainer.state.weights.encoder.conv_out.weight.data[i] *= 0.3f;
+    INFO(t.name);
+    const bool decodes = t.kl != 1.0f;  // the pull of the posterior alone ends in the encoder
+    const std::string faults = trainer_tests::check_loss_gradient(
+        trainer.state, [&] { return static_cast<double>(trainer.gradients(x.data()).loss); }, 0.02, t.tolerance, decodes);
+    CHECK(faults == "");
+  }
+}
