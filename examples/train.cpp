@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <string>
 
+#include "common/arguments.hpp"
 #include "emoji/diffusion_training.hpp"
 #include "emoji/vae_training.hpp"
 
@@ -21,9 +22,14 @@ int main(int argc, char** argv) {
   CLI::App app{"Train the demo model: VAE, text encoder and UNet"};
   std::string level = "animals-foods", stage = "all", precision = "bf16", out;
   app.add_option("--out", out, "folder for checkpoints, logs, sheets and the model")->required();
-  app.add_option("--level", level, "vocabulary: animals-foods (285 concepts), objects (849) or all (2109)")->capture_default_str();
-  app.add_option("--stage", stage, "vae, diffusion or all")->check(CLI::IsMember({"vae", "diffusion", "all"}))->capture_default_str();
-  app.add_option("--precision", precision, "of matrix products: fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--level", level, "vocabulary: animals-foods (285 concepts), objects (849) or all (2109)")
+      ->capture_default_str();
+  app.add_option("--stage", stage, "vae, diffusion or all")
+      ->check(CLI::IsMember({"vae", "diffusion", "all"}))
+      ->capture_default_str();
+  app.add_option("--precision", precision, "of matrix products: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "0: all")->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--vae-steps", options.vae_steps)->capture_default_str();
@@ -33,10 +39,11 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch)->capture_default_str();
   app.add_option("--micro-batch", options.micro_batch)->capture_default_str();
   app.add_option("--rate", options.rate, "peak learning rate")->capture_default_str();
+  app.add_option("--from", options.from, "model file to start text encoder and UNet from");
   app.add_option("--scenes", options.scenes, "cached pictures of two objects")->capture_default_str();
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->capture_default_str();
   app.add_option("--sheet-every", options.sheet_every, "steps between sheets of pictures")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
     options.out = out;
     options.level = emoji::level_from(level);

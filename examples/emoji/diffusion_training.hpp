@@ -109,6 +109,12 @@ inline void train_diffusion(const TrainingOptions& o) {
   remove_leftovers(checkpoint);
   // Latents of another autoencoder are another language: a training that has begun keeps its own.
   const std::string autoencoder = md::detail::hexadecimal(vae.checksum());
+  if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
+    const md::SafetensorsFile file(o.from);
+    md::check_model<demo>(file);
+    md::read_weights(file, "", trainer.state.weights);
+    trainer.state.start_average();
+  }
   if (std::filesystem::exists(checkpoint)) {
     const md::Metadata metadata = trainer.state.load(checkpoint);
     if (const auto at = metadata.find("autoencoder"); at != metadata.end() && at->second != autoencoder)

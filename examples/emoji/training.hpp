@@ -25,10 +25,11 @@ struct TrainingOptions {
   md::Precision precision = md::Precision::bf16;
   int threads = 0;
   std::uint64_t seed = 1;
-  std::size_t vae_steps = 2600, vae_batch = 8;
+  std::size_t vae_steps = 3500, vae_batch = 8;
   float vae_rate = 1.5e-3f;
-  std::size_t steps = 6000, batch = 64, micro_batch = 16;
-  float rate = 1.2e-3f;
+  std::size_t steps = 6600, batch = 32, micro_batch = 16;
+  float rate = 1e-3f;
+  std::filesystem::path from{};  // a model file whose text encoder and UNet the second stage starts from
   std::size_t scenes = 16000;
   std::size_t save_every = 250, sheet_every = 1000;
 };

@@ -33,7 +33,6 @@ inline void train_vae(const TrainingOptions& o) {
   Log measured(o.out / "vae_psnr.csv", trainer.state.step, "step,seconds,psnr");
   examples::Progress progress("vae", o.vae_steps, trainer.state.step);
   std::vector<float> batch(o.vae_batch * picture_bytes);
-  float deviation = 0;
   while (trainer.state.step < o.vae_steps) {
     const std::size_t first = trainer.state.step * o.vae_batch;
     ex.parallel_for(o.vae_batch, 1, [&](std::size_t begin, std::size_t end, int) {
@@ -41,7 +40,6 @@ inline void train_vae(const TrainingOptions& o) {
     });
     const md::train::VaeReport r = trainer.step(batch.data());
     const std::size_t step = trainer.state.step;
-    deviation = deviation == 0 ? r.latent_deviation : 0.99f * deviation + 0.01f * r.latent_deviation;
     if (step % 20 == 0)
       log.row(step, progress.seconds(), r.loss, r.mse, r.kl, r.latent_deviation, r.step.gradient_norm, r.step.learning_rate);
     progress.update(step, "loss " + std::to_string(r.loss));

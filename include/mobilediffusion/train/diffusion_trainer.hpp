@@ -28,7 +28,6 @@ struct DiffusionOptions {
   OptimizerOptions optimizer{};
   std::size_t batch = 64, micro_batch = 16;  // a step adds the gradients of batch / micro_batch passes
   float caption_dropout = 0.1f;              // share of samples that learn the unconditional model
-  std::size_t uniform_after = 0;             // from this step on times are drawn with half the shift's excess; 0: never
   std::uint64_t seed = 1;
 };
 
@@ -72,17 +71,20 @@ class DiffusionTrainer {
     state.zero_gradients();
     double total = 0;
     std::array<double, 5> sums{};
-    for (std::size_t first = 0; first < options_.batch; first += options_.micro_batch) pass(pictures, ids, unconditional, first, total, sums, report);
+    for (std::size_t first = 0; first < options_.batch; first += options_.micro_batch)
+      pass(pictures, ids, unconditional, first, total, sums, report);
     report.loss = static_cast<float>(total / static_cast<double>(options_.batch));
     for (std::size_t i = 0; i < 5; ++i)
-      report.bands[i] = report.band_samples[i] != 0 ? static_cast<float>(sums[i] / static_cast<double>(report.band_samples[i])) : 0.0f;
+      report.bands[i] =
+          report.band_samples[i] != 0 ? static_cast<float>(sums[i] / static_cast<double>(report.band_samples[i])) : 0.0f;
     return report;
   }
 
  private:
   static constexpr std::size_t stack_floats(std::size_t n) {
-    return Text::stack_floats(Plan::training, n) + Net::stack_floats(Plan::training, n) + 4 * Net::stack_floats(Plan::inference, n) +
-           4 * Text::stack_floats(Plan::inference, n) + 8 * n * (latents + Text::context_floats) + (std::size_t{1} << 22);
+    return Text::stack_floats(Plan::training, n) + Net::stack_floats(Plan::training, n) +
+           4 * Net::stack_floats(Plan::inference, n) + 4 * Text::stack_floats(Plan::inference, n) +
+           8 * n * (latents + Text::context_floats) + (std::size_t{1} << 22);
   }
 
   void pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional, std::size_t first,
@@ -96,14 +98,16 @@ class DiffusionTrainer {
     std::vector<NoiseLevel> levels(n);
     float *z = stack_.take(n * latents), *goal = stack_.take(n * latents), *steps = stack_.take(n);
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
-    const float excess = options_.uniform_after != 0 && state.step >= options_.uniform_after ? 0.5f : 1.0f;
     for (std::size_t i = 0; i < n; ++i) {
       Random draw(options_.seed, 0x100000000u + state.step * options_.batch + first + i);
-      times[i] = shifted(draw.uniform(), 1.0f + (shift - 1.0f) * excess);
+      // Stratified over the batch: every step sees all of [0, 1).
+      const float place = (static_cast<float>(first + i) + draw.uniform()) / static_cast<float>(options_.batch);
+      times[i] = shifted(place, shift);
       const bool dropped = draw.uniform() < options_.caption_dropout;
       levels[i] = noise_level(M.sampler.schedule, times[i]);
       steps[i] = timestep(M.sampler.schedule, times[i]);
-      std::copy_n(dropped ? unconditional : ids + (first + i) * length, length, tokens.begin() + static_cast<std::ptrdiff_t>(i * length));
+      std::copy_n(dropped ? unconditional : ids + (first + i) * length, length,
+                  tokens.begin() + static_cast<std::ptrdiff_t>(i * length));
     }
     ex_.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
       for (std::size_t i = begin; i < end; ++i) {
