@@ -61,11 +61,10 @@ struct Problem {
   }
 };
 
-// Largest difference, over the largest magnitude, at least 1: with a single visible key the gradient of q is a difference of equal
-// terms of about that size. Infinite where the result is not finite.
-double distance(const std::vector<float>& a, const std::vector<float>& expected) {
+// Largest difference, over the largest magnitude (at least `least`: a gradient may be zero). Infinite where the result is not finite.
+double distance(const std::vector<float>& a, const std::vector<float>& expected, double least = 0.1) {
   REQUIRE(a.size() == expected.size());
-  double largest = 1, difference = 0;
+  double largest = least, difference = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
     if (expected[i] == untouched) {
@@ -98,7 +97,9 @@ void compare(AttentionShape shape, float amplitude, double tolerance) {
   CHECK(distance(p.lse, r.lse) < tolerance);
   p.backward(ex);
   r.backward_reference(ex);
-  CHECK(distance(p.dq, r.dq) < tolerance);
+  // With a single visible key the softmax is constant: this gradient is a difference of equal terms of about 1.
+  const bool one_key = shape.kind == AttentionKind::softmax && (shape.keys == 1 || (shape.causal && shape.queries == 1));
+  CHECK(distance(p.dq, r.dq, one_key ? 1.0 : 0.1) < tolerance);
   CHECK(distance(p.dk, r.dk) < tolerance);
   CHECK(distance(p.dv, r.dv) < tolerance);
 }
