@@ -37,10 +37,11 @@ class VaePictures {
         return s;
     }
   }
-  // Pictures of concepts that training leaves out, centred, on every background in turn.
+  // Pictures of concepts that training leaves out, centred, each on three backgrounds: more than 200.
   std::vector<Scene> held_out() const {
     std::vector<Scene> out;
-    for (std::size_t k = 0; k < held_out_.size(); ++k) out.push_back({{layout::single(held_out_[k])}, k % backgrounds.size()});
+    for (std::size_t k = 0; k < held_out_.size(); ++k)
+      for (std::size_t b = 0; b < 3; ++b) out.push_back({{layout::single(held_out_[k])}, (k + 4 * b) % backgrounds.size()});
     return out;
   }
   void render(const Scene& s, float* out) const { bitmaps_.render(s, std::span<float>(out, picture_bytes)); }
