@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trains the demo model from nothing but two Debian packages: pictures from an emoji font, captions from Unicode's names.
 //
-//   train --out FOLDER [--level animals-foods|objects|all] [--stage vae|diffusion|all]
+//   train --out FOLDER [--level animals-foods|objects|all] [--stage vae|decoder|diffusion|all]
 //
-// The VAE comes first; its latents of all training pictures are cached; UNet and text encoder then learn together. Every few
-// minutes a checkpoint is written, from which a killed training goes on bit-exactly; losses go to CSV files; sheets of pictures
+// The VAE comes first, then its decoder alone goes on; latents of all training pictures are cached; UNet and text encoder then
+// learn together. Every few minutes a checkpoint is written, from which a killed training goes on bit-exactly; losses go to CSV files; sheets of pictures
 // show the progress. At the end FOLDER/emoji.safetensors is the whole model: one file.
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -24,8 +24,8 @@ int main(int argc, char** argv) {
   app.add_option("--out", out, "folder for checkpoints, logs, sheets and the model")->required();
   app.add_option("--level", level, "vocabulary: animals-foods (285 concepts), objects (849) or all (2109)")
       ->capture_default_str();
-  app.add_option("--stage", stage, "vae, diffusion or all")
-      ->check(CLI::IsMember({"vae", "diffusion", "all"}))
+  app.add_option("--stage", stage, "vae, decoder, diffusion or all")
+      ->check(CLI::IsMember({"vae", "decoder", "diffusion", "all"}))
       ->capture_default_str();
   app.add_option("--precision", precision, "of matrix products: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
@@ -33,12 +33,17 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all")->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--vae-steps", options.vae_steps)->capture_default_str();
+  app.add_option("--decoder-steps", options.decoder_steps, "of the decoder alone")->capture_default_str();
   app.add_option("--vae-batch", options.vae_batch)->capture_default_str();
   app.add_option("--vae-rate", options.vae_rate, "peak learning rate")->capture_default_str();
   app.add_option("--steps", options.steps)->capture_default_str();
+  app.add_option("--single-steps", options.single_steps, "the first steps show mostly single objects")->capture_default_str();
   app.add_option("--batch", options.batch)->capture_default_str();
   app.add_option("--micro-batch", options.micro_batch)->capture_default_str();
   app.add_option("--rate", options.rate, "peak learning rate")->capture_default_str();
+  app.add_option("--pooled-dropout", options.pooled_dropout, "share of samples whose words come through attention alone")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--from", options.from, "model file to start text encoder and UNet from");
   app.add_option("--scenes", options.scenes, "cached pictures of two objects")->capture_default_str();
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->capture_default_str();
@@ -49,8 +54,9 @@ int main(int argc, char** argv) {
     options.level = emoji::level_from(level);
     options.precision = precision == "bf16" ? md::Precision::bf16 : md::Precision::fp32;
     std::filesystem::create_directories(options.out);
-    if (stage != "diffusion") emoji::train_vae(options);
-    if (stage != "vae") emoji::train_diffusion(options);
+    if (stage == "vae" || stage == "all") emoji::train_vae(options);
+    if (stage == "decoder" || stage == "all") emoji::train_vae(options, true);
+    if (stage == "diffusion" || stage == "all") emoji::train_diffusion(options);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "train: %s\n", e.what());
     return 1;

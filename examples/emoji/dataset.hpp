@@ -33,9 +33,11 @@ inline constexpr int single_size = 108, pair_size = 60, count_size = 58, big_siz
 
 // Shares of the tasks among training samples; they need not sum to one.
 struct Mixture {
-  float single = 0.60f, count = 0.15f, pair = 0.15f, size = 0.10f;
+  float single, count, pair, size;
   float people = 0.40f;  // of the singles at Level::all
 };
+inline constexpr Mixture singles_mixture{.single = 0.60f, .count = 0.15f, .pair = 0.15f, .size = 0.10f};
+inline constexpr Mixture scenes_mixture{.single = 0.20f, .count = 0.15f, .pair = 0.45f, .size = 0.20f};
 
 namespace layout {
 
@@ -88,16 +90,11 @@ inline Visibility visibility_of(const Bitmaps& bitmaps, float least_share = 0.33
 // A held-out list breaks exactly one of these rules; everything else in it is what training may show.
 class Dataset {
  public:
-  Dataset(const Vocabulary& vocabulary, Visibility visible, std::uint64_t seed, Mixture mixture = {})
-      : vocabulary_(vocabulary), visible_(std::move(visible)), seed_(seed), mixture_(mixture) {
+  Dataset(const Vocabulary& vocabulary, Visibility visible, std::uint64_t seed)
+      : vocabulary_(vocabulary), visible_(std::move(visible)), seed_(seed) {
     if (visible_.size() != vocabulary.size())
       throw mobilediffusion::Error("visibility: expected one row for each of " + std::to_string(vocabulary.size()) +
                                    " concepts, found " + std::to_string(visible_.size()));
-    for (const float share : {mixture.single, mixture.count, mixture.pair, mixture.size, mixture.people})
-      if (!(share >= 0.0f))
-        throw mobilediffusion::Error("mixture: expected shares of at least 0, found " + std::to_string(share));
-    if (!(mixture.single + mixture.count + mixture.pair + mixture.size > 0.0f))
-      throw mobilediffusion::Error("mixture: expected a positive share, found none");
     heldout_.resize(vocabulary.size(), none);
     for (std::size_t i = 0; i < vocabulary.size(); ++i) {
       std::uint64_t best = 0;  // the usable background of the greatest hash
@@ -125,7 +122,7 @@ class Dataset {
     }
   }
 
-  Dataset(Vocabulary&&, Visibility, std::uint64_t, Mixture = {}) = delete;  // it would outlive what it refers to
+  Dataset(Vocabulary&&, Visibility, std::uint64_t) = delete;  // it would outlive what it refers to
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
@@ -188,9 +185,8 @@ class Dataset {
   }
 
   // Training sample number index, the same for the same seed. Any order, any thread.
-  Sample training_sample(std::uint64_t index) const {
+  Sample training_sample(std::uint64_t index, const Mixture& m = singles_mixture) const {
     mobilediffusion::Random random = stream(0x747261696eu, index);
-    const Mixture& m = mixture_;
     const float at = random.uniform() * (m.single + m.count + m.pair + m.size);
     if (at < m.single) {
       const bool person = random.uniform() < m.people && !people_.empty();
@@ -395,7 +391,6 @@ class Dataset {
   const Vocabulary& vocabulary_;  // outlives the dataset
   Visibility visible_;
   std::uint64_t seed_;
-  Mixture mixture_;
   std::vector<std::size_t> heldout_;                         // by concept
   std::vector<std::pair<std::size_t, std::size_t>> counts_;  // (concept, count) of training
   std::vector<std::size_t> countable_, people_;              // of training

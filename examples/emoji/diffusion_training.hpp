@@ -33,7 +33,7 @@ class LatentCache {
     for (std::size_t i = 0; i < samples.size(); ++i) index_.emplace(samples[i].caption, i);
     singles_ = samples.size();
     for (std::uint64_t k = 0; samples.size() < singles_ + scenes; ++k)
-      if (Sample s = dataset.training_sample(pool_first + k);
+      if (Sample s = dataset.training_sample(pool_first + k, scenes_mixture);
           s.scene.objects.size() == 2 && (s.task == Task::pair || s.task == Task::size))
         samples.push_back(std::move(s));
     latents_.resize(samples.size() * Autoencoder::latents);
@@ -55,9 +55,9 @@ class LatentCache {
   static constexpr std::size_t length = demo.text.length;
   std::size_t size() const { return ids_.size() / length; }
 
-  // Which entry training sample number `index` uses.
-  std::size_t entry(std::uint64_t index) const {
-    const Sample s = dataset_.training_sample(index);
+  // Which entry training sample number `index` of this mixture uses.
+  std::size_t entry(std::uint64_t index, const Mixture& mixture) const {
+    const Sample s = dataset_.training_sample(index, mixture);
     if (const auto at = index_.find(s.caption); at != index_.end()) return at->second;
     return singles_ + md::Random(index, 0x706f6f6c).below(static_cast<std::uint32_t>(size() - singles_));
   }
@@ -101,14 +101,15 @@ inline void train_diffusion(const TrainingOptions& o) {
   md::train::DiffusionOptions options;
   options.batch = o.batch;
   options.micro_batch = o.micro_batch;
+  options.pooled_dropout = o.pooled_dropout;
   options.seed = o.seed;
   options.optimizer.schedule = {o.rate, 0.03f * o.rate, 300, o.steps / 2, o.steps};
   options.optimizer.ema_decay = 0.998f;
   md::train::DiffusionTrainer<demo> trainer(ex, options);
   const auto checkpoint = o.out / "diffusion.checkpoint.safetensors";
   remove_leftovers(checkpoint);
-  // Latents of another autoencoder are another language: a training that has begun keeps its own.
-  const std::string autoencoder = md::detail::hexadecimal(vae.checksum());
+  // Latents of another encoder are another language: a training that has begun keeps its own.
+  const std::string encoder = md::detail::hexadecimal(vae.encoder_checksum());
   if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
     const md::SafetensorsFile file(o.from);
     md::check_model<demo>(file);
@@ -117,9 +118,9 @@ inline void train_diffusion(const TrainingOptions& o) {
   }
   if (std::filesystem::exists(checkpoint)) {
     const md::Metadata metadata = trainer.state.load(checkpoint);
-    if (const auto at = metadata.find("autoencoder"); at != metadata.end() && at->second != autoencoder)
+    if (const auto at = metadata.find("encoder"); at != metadata.end() && at->second != encoder)
       throw md::Error("file " + checkpoint.string() +
-                      ": began with another vae.safetensors; restore that file, or begin anew without the checkpoint");
+                      ": began with another encoder in vae.safetensors; restore that file, or begin anew without the checkpoint");
   }
   Log log(o.out / "diffusion.csv", trainer.state.step,
           "step,seconds,samples_per_second,loss,t<.25,t<.5,t<.75,t<.9,t<1,gradient_norm,learning_rate");
@@ -133,8 +134,10 @@ inline void train_diffusion(const TrainingOptions& o) {
   std::vector<std::int32_t> ids(o.batch * demo.text.length);
   double loss = 0;
   while (trainer.state.step < o.steps) {
+    // What things are called is learnt from pictures of one thing; who stands where only then.
+    const Mixture& mixture = trainer.state.step < o.single_steps ? singles_mixture : scenes_mixture;
     for (std::size_t i = 0; i < o.batch; ++i) {
-      const std::size_t e = cache.entry(trainer.state.step * o.batch + i);
+      const std::size_t e = cache.entry(trainer.state.step * o.batch + i, mixture);
       pictures[i] = cache.latents(e);
       std::copy_n(cache.ids(e), demo.text.length, &ids[i * demo.text.length]);
     }
@@ -146,7 +149,7 @@ inline void train_diffusion(const TrainingOptions& o) {
               r.bands[2], r.bands[3], r.bands[4], r.step.gradient_norm, r.step.learning_rate);
     progress.update(step, "loss " + std::to_string(loss));
     const bool last = step == o.steps;
-    if (step % o.save_every == 0 || last) trainer.state.save(checkpoint, {{"autoencoder", autoencoder}});
+    if (step % o.save_every == 0 || last) trainer.state.save(checkpoint, {{"encoder", encoder}});
     if (step % o.sheet_every == 0 || last)
       md::write_png(o.out / ("sheet_" + std::to_string(step) + ".png"),
                     md::contact_sheet(draw_samples(ex, trainer.state.average, tokenizer, vae, sheet_captions, {}), 8));

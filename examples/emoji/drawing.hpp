@@ -54,10 +54,13 @@ class Autoencoder {
     Model::decode(c, weights, z, pictures, saved);
   }
 
-  // Changes with any weight (FNV-1a over the bytes).
-  std::uint64_t checksum() const {
+  // Changes with any weight that latents depend on (FNV-1a over the encoder's bytes).
+  std::uint64_t encoder_checksum() {
     std::uint64_t h = 0xcbf29ce484222325u;
-    for (const std::byte b : std::as_bytes(blob_.span())) h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
+    md::reflect::visit(weights.encoder, [&]<class Leaf>(std::string_view, Leaf& leaf) {
+      for (const std::byte b : std::as_bytes(std::span<const float>(leaf.data, Leaf::count)))
+        h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
+    });
     return h;
   }
 

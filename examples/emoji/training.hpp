@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both stages of the demo's training share: options, logs, pictures.
+// What the stages of the demo's training share: options, logs, pictures.
 #pragma once
 
 #include <cstdio>
@@ -25,13 +25,13 @@ struct TrainingOptions {
   md::Precision precision = md::Precision::bf16;
   int threads = 0;
   std::uint64_t seed = 1;
-  std::size_t vae_steps = 3500, vae_batch = 8;
+  std::size_t vae_steps = 3500, decoder_steps = 4000, vae_batch = 8;
   float vae_rate = 1.5e-3f;
-  std::size_t steps = 7000, batch = 32, micro_batch = 16;
-  float rate = 1e-3f;
-  std::filesystem::path from{};  // a model file whose text encoder and UNet the second stage starts from
-  std::size_t scenes = 16000;
-  std::size_t save_every = 250, sheet_every = 1000;
+  std::size_t steps = 26000, single_steps = 7000, batch = 32, micro_batch = 16;
+  float rate = 1e-3f, pooled_dropout = 0.5f;
+  std::filesystem::path from{};  // a model file whose text encoder and UNet the last stage starts from
+  std::size_t scenes = 32000;
+  std::size_t save_every = 250, sheet_every = 2000;
 };
 
 inline md::Image to_image(std::span<const float> picture) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters and multiply-accumulates of published and of hand-countable architectures: computed by the compiler, so this
 // file is checked when it compiles.
+#include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/models/text_encoder.hpp"
 #include "mobilediffusion/models/unet.hpp"
 #include "mobilediffusion/models/vae.hpp"
@@ -9,60 +10,74 @@ namespace {
 
 using namespace mobilediffusion;
 
-constexpr TransformerConfig cross_only(std::size_t depth) { return {.depth = depth, .self_attention = false}; }
-constexpr TransformerConfig full_blocks(std::size_t depth) { return {.depth = depth}; }
-constexpr TransformerConfig one{.depth = 1};
+using presets::cross_only;
 
-// Stable Diffusion 1.5: 859,520,964 parameters as published; the MACs are those of its 686 tensors' layers and of the two
-// products of every attention.
-constexpr StageConfig sd_stage(std::size_t channels, bool attends) {
-  StageConfig s{.channels = channels, .down_resnets = 2, .up_resnets = 3};
-  if (attends) s.down_transformers = {one, one}, s.up_transformers = {one, one, one};
-  return s;
+template <ModelConfig M>
+using UnetOf = Unet<M.unet>;
+template <ModelConfig M>
+constexpr bool unet_counts(std::size_t parameters, std::size_t macs, std::size_t tensors) {
+  using U = UnetOf<M>;
+  return U::parameters == parameters && U::macs == macs && reflect::leaf_count<typename U::Weights>() == tensors;
 }
-constexpr UnetConfig sd15{.levels = 4,
-                          .stages = {sd_stage(320, true), sd_stage(640, true), sd_stage(1280, true), sd_stage(1280, false)},
-                          .middle = {.transformer = one},
-                          .attention = {.head_dim = 0, .heads = 8, .shared_kv = false},
-                          .feed_forward = {.ratio = 8, .activation = Activation::gelu}};
-static_assert(Unet<sd15>::parameters == 859'520'964);
-static_assert(Unet<sd15>::macs == 401'636'720'640);
-static_assert(reflect::leaf_count<Unet<sd15>::Weights>() == 686);
 
-// MobileDiffusion at 512x512: three levels, separable convolutions in part, shared keys and values, ratio 6.
-constexpr UnetConfig mobile(std::size_t width, std::size_t depth, bool separable_everywhere, std::size_t latent_channels) {
-  const SeparableConfig first{.conv1 = true}, high{.conv1 = separable_everywhere};
-  return {.latent_channels = latent_channels,
-          .stages = {StageConfig{.channels = 320, .separable = high},
-                     StageConfig{.channels = 640,
-                                 .down_transformers = {cross_only(1)},
-                                 .up_transformers = {cross_only(1)},
-                                 .separable = high},
-                     StageConfig{.channels = width,
-                                 .down_transformers = {full_blocks(depth)},
-                                 .up_transformers = {full_blocks(depth), cross_only(1)},
-                                 .separable = first}},
-          .middle = {.transformer = full_blocks(depth), .separable = first}};
+// The open family; 859,520,964 and 579,384,964 are also the published totals.
+static_assert(unet_counts<presets::sd15>(859'520'964, 401'636'720'640, 686));
+static_assert(unet_counts<presets::sd21>(865'910'724, 402'128'732'160, 686));
+static_assert(unet_counts<presets::bk_sdm_base>(579'384'964, 261'496'995'840, 442));
+static_assert(unet_counts<presets::bk_sdm_small>(482'346'884, 255'447'203'840, 396));
+static_assert(unet_counts<presets::bk_sdm_tiny>(323'384'964, 242'754'519'040, 358));
+
+// MobileDiffusion with 8, 4 and 3 latent channels.
+constexpr ModelConfig full4 = presets::with_latent_channels(presets::full, 4), full3 = presets::with_latent_channels(presets::full, 3);
+constexpr ModelConfig lite4 = presets::with_latent_channels(presets::lite, 4), lite3 = presets::with_latent_channels(presets::lite, 3);
+static_assert(unet_counts<presets::full>(391'726'152, 184'736'514'048, 496));
+static_assert(unet_counts<full4>(391'703'108, 184'642'142'208, 496));
+static_assert(unet_counts<full3>(391'697'347, 184'618'549'248, 496));
+static_assert(unet_counts<presets::lite>(261'518'280, 119'302'127'616, 454));
+static_assert(unet_counts<lite4>(261'495'236, 119'207'755'776, 454));
+static_assert(unet_counts<lite3>(261'489'475, 119'184'162'816, 454));
+
+// The paper's budgets: at most 400 million parameters and 200 GMACs; 46 and 30 per cent of Stable Diffusion 1.5's MACs (46.4 and
+// 29.9 as published; 46.0 and 29.7 in these layouts).
+constexpr double of_sd15(std::size_t macs) { return static_cast<double>(macs) / static_cast<double>(UnetOf<presets::sd15>::macs); }
+static_assert(UnetOf<presets::full>::parameters < 400'000'000 && UnetOf<presets::full>::macs < 200'000'000'000);
+static_assert(UnetOf<presets::lite>::parameters < 400'000'000 && UnetOf<presets::lite>::macs < 200'000'000'000);
+static_assert(of_sd15(UnetOf<presets::full>::macs) > 0.455 && of_sd15(UnetOf<presets::full>::macs) < 0.465);
+static_assert(of_sd15(UnetOf<presets::lite>::macs) > 0.295 && of_sd15(UnetOf<presets::lite>::macs) < 0.305);
+
+// Autoencoders.
+template <VaeConfig C>
+constexpr bool decoder_counts(std::size_t parameters, std::size_t macs) {
+  using V = Vae<C>;
+  return reflect::parameters<typename V::Decoder::Weights>() + reflect::parameters<typename V::Decoder::PostQuant::Weights>() ==
+             parameters &&
+         V::decoder_macs == macs;
 }
-static_assert(Unet<mobile(1024, 5, false, 8)>::parameters == 391'726'152);
-static_assert(Unet<mobile(1024, 5, false, 8)>::macs == 184'736'514'048);
-static_assert(reflect::leaf_count<Unet<mobile(1024, 5, false, 8)>::Weights>() == 496);
-static_assert(Unet<mobile(896, 4, true, 8)>::parameters == 261'518'280);
-static_assert(Unet<mobile(896, 4, true, 8)>::macs == 119'302'127'616);
-static_assert(reflect::leaf_count<Unet<mobile(896, 4, true, 8)>::Weights>() == 454);
+static_assert(Vae<presets::sd_vae>::parameters == 83'653'863);
+static_assert(Vae<presets::sd_vae>::encoder_macs == 558'329'233'408);
+static_assert(decoder_counts<presets::sd_vae>(49'490'199, 1'257'259'466'752));
+static_assert(reflect::leaf_count<Vae<presets::sd_vae>::Weights>() == 140 + 108);
+static_assert(decoder_counts<presets::half_vae>(9'664'587, 256'079'298'560));
+static_assert(decoder_counts<presets::tapered_vae>(10'473'995, 129'086'259'200));
+static_assert(decoder_counts<full3.vae>(10'459'535, 129'027'051'520));
+static_assert(decoder_counts<full4.vae>(10'462'423, 129'038'876'672));
+static_assert(Vae<presets::half_vae>::encoder_macs == 144'217'997'312);
+static_assert(Vae<presets::half_vae>::parameters == 9'664'587 + 8'576'736);
+static_assert(Vae<presets::tapered_vae>::parameters == 10'473'995 + 8'576'736);
 
-// AutoencoderKL of Stable Diffusion: the configuration's defaults.
-constexpr VaeConfig sd_vae{};
-static_assert(Vae<sd_vae>::parameters == 83'653'863);
-static_assert(Vae<sd_vae>::encoder_macs == 558'329'233'408);
-static_assert(Vae<sd_vae>::decoder_macs == 1'257'259'466'752);
-static_assert(reflect::leaf_count<Vae<sd_vae>::Weights>() == 140 + 108);
+// The text transformer of CLIP ViT-L/14, and of OpenCLIP ViT-H/14 as Stable Diffusion 2.1 uses it.
+static_assert(TextEncoder<presets::clip_l>::parameters == 123'060'480);
+static_assert(TextEncoder<presets::clip_l>::macs == 6'649'251'840);
+static_assert(reflect::leaf_count<TextEncoder<presets::clip_l>::Weights>() == 196);
+static_assert(TextEncoder<presets::sd21.text>::parameters == 340'387'840);
+static_assert(TextEncoder<presets::sd21.text>::macs == 22'563'616'768);
+static_assert(reflect::leaf_count<TextEncoder<presets::sd21.text>::Weights>() == 372);
 
-// The text transformer of CLIP ViT-L/14: the configuration's defaults.
-constexpr TextEncoderConfig clip{};
-static_assert(TextEncoder<clip>::parameters == 123'060'480);
-static_assert(TextEncoder<clip>::macs == 6'649'251'840);
-static_assert(reflect::leaf_count<TextEncoder<clip>::Weights>() == 196);
+// Another picture size is another type with the same weights.
+constexpr ModelConfig wide = presets::with_picture_size(presets::full, 512, 768);
+static_assert(wide.unet.height == 64 && wide.unet.width == 96);
+static_assert(UnetOf<wide>::parameters == UnetOf<presets::full>::parameters);
+static_assert(UnetOf<wide>::macs > UnetOf<presets::full>::macs * 3 / 2);
 
 // One level of 4x4 pixels and 8 channels, one residual block down, two up, no middle and no text: by hand.
 constexpr UnetConfig small{.height = 4,

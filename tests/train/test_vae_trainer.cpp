@@ -20,7 +20,7 @@ constexpr VaeConfig small = [] {
 }();
 using Trainer = train::VaeTrainer<small>;
 using Model = Vae<small>;
-constexpr std::size_t batch = 3;
+constexpr std::size_t batch = 4;
 
 // Coloured bars and gradients: something that can be learnt.
 std::vector<float> pictures(std::size_t count = batch) {
@@ -38,6 +38,7 @@ std::vector<float> pictures(std::size_t count = batch) {
 train::VaeOptions options() {
   train::VaeOptions o;
   o.batch = batch;
+  o.micro_batch = 2;
   o.optimizer.schedule.peak = 3e-3f;
   o.optimizer.adamw.weight_decay = 0.0f;
   return o;
@@ -131,4 +132,54 @@ TEST_CASE("every term of the autoencoder's loss has its gradient", "[train][vae]
         trainer.state, [&] { return static_cast<double>(trainer.gradients(x.data()).loss); }, 0.02, t.tolerance, decodes);
     CHECK(faults == "");
   }
+}
+
+TEST_CASE("the autoencoder's gradient is the same whatever the micro-batch", "[train][vae]") {
+  const Executor ex(2);
+  const std::vector<float> x = pictures();
+  double losses[2], norms[2];
+  for (const std::size_t k : {0u, 1u}) {
+    train::VaeOptions o = options();
+    o.micro_batch = k == 0 ? 4 : 1;
+    o.latent_noise = 0.0f;  // its size depends on the latents of the pass
+    Trainer trainer(ex, o);
+    gradient_tests::randomize(trainer.state.weights, 3);
+    losses[k] = static_cast<double>(trainer.gradients(x.data()).loss);
+    norms[k] = 0;
+    reflect::visit(trainer.state.gradients, [&]<class Leaf>(std::string_view, Leaf& leaf) {
+      for (std::size_t i = 0; i < Leaf::count; ++i) norms[k] += static_cast<double>(leaf.data[i]) * static_cast<double>(leaf.data[i]);
+    });
+  }
+  CHECK(losses[1] == Approx(losses[0]).epsilon(1e-5));
+  CHECK(norms[1] == Approx(norms[0]).epsilon(1e-4));
+  train::VaeOptions wrong = options();
+  wrong.micro_batch = 3;
+  CHECK_THROWS_AS(Trainer(ex, wrong), Error);
+}
+
+TEST_CASE("with a frozen encoder the decoder alone learns", "[train][vae]") {
+  const Executor ex(2);
+  const std::vector<float> x = pictures();
+  train::VaeOptions o = options();
+  o.freeze_encoder = true;
+  o.optimizer.adamw.weight_decay = 0.1f;  // must not reach the encoder either
+  Trainer trainer(ex, o), whole(ex, options());
+  trainer.gradients(x.data());
+  whole.gradients(x.data());
+  const auto bytes = [](auto& weights, bool encoder) {
+    std::vector<float> out;
+    reflect::visit(weights, [&]<class Leaf>(std::string_view name, Leaf& leaf) {
+      if (name.starts_with("encoder.") == encoder) out.insert(out.end(), leaf.data, leaf.data + Leaf::count);
+    });
+    return out;
+  };
+  CHECK(bytes(trainer.state.gradients, false) == bytes(whole.state.gradients, false));
+  const std::vector<float> encoder = bytes(trainer.state.weights, true), decoder = bytes(trainer.state.weights, false);
+  const train::VaeReport first = trainer.step(x.data());
+  train::VaeReport last;
+  for (int i = 0; i < 100; ++i) last = trainer.step(x.data());
+  CHECK(bytes(trainer.state.weights, true) == encoder);
+  CHECK(bytes(trainer.state.average, true) == encoder);
+  CHECK(bytes(trainer.state.weights, false) != decoder);
+  CHECK(last.mse < 0.5f * first.mse);
 }

@@ -10,6 +10,104 @@ inline constexpr TransformerConfig none{};
 inline constexpr TransformerConfig cross_only(std::size_t depth) { return {.depth = depth, .self_attention = false}; }
 inline constexpr TransformerConfig full_blocks(std::size_t depth) { return {.depth = depth}; }
 
+// Three resolutions of 64x64 latents; separable_everywhere: else at the lowest resolution only (first convolution of a block).
+constexpr UnetConfig mobile_unet(std::size_t width, std::size_t depth, bool separable_everywhere) {
+  const SeparableConfig first{.conv1 = true}, high{.conv1 = separable_everywhere};
+  return {.latent_channels = 8,
+          .stages = {StageConfig{.channels = 320, .separable = high},
+                     StageConfig{.channels = 640,
+                                 .down_transformers = {cross_only(1)},
+                                 .up_transformers = {cross_only(1)},
+                                 .separable = high},
+                     StageConfig{.channels = width,
+                                 .down_transformers = {full_blocks(depth)},
+                                 .up_transformers = {full_blocks(depth), cross_only(1)},
+                                 .separable = first}},
+          .middle = {.transformer = full_blocks(depth), .separable = first}};
+}
+
+// Stable Diffusion's autoencoder, one half as wide, and one whose decoder is narrow where pictures are large: 10 million
+// parameters and 129 GMACs at 512x512, half of what the half-width decoder costs.
+inline constexpr VaeConfig sd_vae{};
+inline constexpr VaeConfig half_vae{
+    .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {64, 128, 256, 256}, .decoder_resnets = 2};
+inline constexpr VaeConfig tapered_vae{
+    .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {32, 64, 160, 320}, .decoder_resnets = 2};
+
+inline constexpr TextEncoderConfig clip_l{};  // the text encoder of CLIP ViT-L/14
+
+// MobileDiffusion at 512x512 (arXiv 2311.16567): no transformer at 64x64, cross-attention and feed-forward only at 32x32 and at
+// the outer 16x16 position, full blocks inside. The paper leaves details open; these layouts meet its budgets: at most 400 million
+// parameters and 200 GMACs, 46 and 30 per cent of Stable Diffusion 1.5's MACs.
+inline constexpr ModelConfig full{.text = clip_l,
+                                  .unet = mobile_unet(1024, 5, false),
+                                  .vae = tapered_vae,
+                                  .sampler = {.steps = 8, .guidance_percent = 100}};
+inline constexpr ModelConfig lite{.text = clip_l,
+                                  .unet = mobile_unet(896, 4, true),
+                                  .vae = tapered_vae,
+                                  .sampler = {.steps = 8, .guidance_percent = 100}};
+
+// The same model with another number of latent channels: 3 and 4 are in use as well as 8.
+constexpr ModelConfig with_latent_channels(ModelConfig m, std::size_t channels) {
+  m.unet.latent_channels = m.vae.latent_channels = channels;
+  return m;
+}
+// The same model for pictures of another size, in pixels; the weights stay those of the original.
+constexpr ModelConfig with_picture_size(ModelConfig m, std::size_t height, std::size_t width) {
+  const std::size_t factor = m.vae.patch << (m.vae.levels - 1);
+  m.vae.height = height;
+  m.vae.width = width;
+  m.unet.height = height / factor;
+  m.unet.width = width / factor;
+  return m;
+}
+
+namespace detail {
+
+// Stable Diffusion's levels: transformers behind every residual block but at the lowest resolution.
+constexpr UnetConfig sd_unet(std::size_t levels, std::size_t down_resnets, bool middle) {
+  constexpr TransformerConfig one{.depth = 1};
+  UnetConfig c{.levels = levels,
+               .middle = {.resnets = std::size_t{middle ? 2u : 0u}, .transformer = {.depth = std::size_t{middle ? 1u : 0u}}},
+               .attention = {.head_dim = 0, .heads = 8, .shared_kv = false},
+               .feed_forward = {.ratio = 8, .activation = Activation::gelu}};
+  constexpr std::array<std::size_t, 4> widths{320, 640, 1280, 1280};
+  for (std::size_t l = 0; l < levels; ++l) {
+    StageConfig& s = c.stages[l];
+    s.channels = widths[l];
+    s.down_resnets = down_resnets;
+    s.up_resnets = down_resnets + 1;
+    for (std::size_t i = 0; i < s.up_resnets && l < 3; ++i) {
+      if (i < s.down_resnets) s.down_transformers[i] = one;
+      s.up_transformers[i] = one;
+    }
+  }
+  return c;
+}
+constexpr ModelConfig sd_model(const UnetConfig& unet) {
+  return {.text = clip_l, .unet = unet, .vae = sd_vae, .sampler = {.prediction = Prediction::epsilon, .steps = 25, .guidance_percent = 750}};
+}
+
+}  // namespace detail
+
+// The open family, by its published layouts and tensor names: Stable Diffusion 1.5, and its distillates with a residual block less
+// a stage (base), without the middle (small) and without the lowest level (tiny): BK-SDM, arXiv 2305.15798.
+inline constexpr ModelConfig sd15 = detail::sd_model(detail::sd_unet(4, 2, true));
+inline constexpr ModelConfig bk_sdm_base = detail::sd_model(detail::sd_unet(4, 1, true));
+inline constexpr ModelConfig bk_sdm_small = detail::sd_model(detail::sd_unet(4, 1, false));
+inline constexpr ModelConfig bk_sdm_tiny = detail::sd_model(detail::sd_unet(3, 1, false));
+// Stable Diffusion 2.1 at 512x512: heads of 64, linear projections, the text encoder of OpenCLIP ViT-H/14 without its last layer,
+// v-prediction.
+inline constexpr ModelConfig sd21 = [] {
+  ModelConfig m = sd15;
+  m.text = {.width = 1024, .layers = 23, .heads = 16, .activation = Activation::gelu};
+  m.unet.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
+  m.unet.context_width = 1024;
+  m.sampler.prediction = Prediction::v;
+  return m;
+}();
+
 // The model that this repository trains and ships: 128x128 pictures of emoji. MobileDiffusion in small: no transformer at the
 // highest latent resolution, cross-attention and feed-forward only at the middle one, full blocks at the lowest, shared keys
 // and values, ratio 6, separable convolutions.

@@ -112,6 +112,14 @@ inline void ema_update(const Executor& ex, float* ema, const float* p, std::size
   });
 }
 
+// x += y over n values.
+inline void add(const Executor& ex, float* x, const float* y, std::size_t n) {
+  ex.parallel_for(detail::flat_blocks(n), detail::flat_grain, [&](std::size_t begin, std::size_t end, int) {
+    const auto move = [](simd::Batch& a, simd::Batch b) { a = a + b; };
+    detail::update<1>(begin * detail::flat_block, std::min(n, end * detail::flat_block), move, x, y);
+  });
+}
+
 // Sum of squares of n values. Each block of 4096 is summed in fp32 by vector lanes, the blocks in double and in order: the
 // same bits on any number of threads. Infinite or NaN where a value is, or where squares leave the range of fp32.
 inline double squared_norm(const Executor& ex, const float* g, std::size_t n) {

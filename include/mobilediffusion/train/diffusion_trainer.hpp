@@ -13,7 +13,7 @@
 #include "../models/text_encoder.hpp"
 #include "../models/unet.hpp"
 #include "initialize.hpp"
-#include "state.hpp"
+#include "passes.hpp"
 
 namespace mobilediffusion::train {
 
@@ -26,8 +26,11 @@ struct DiffusionWeights {
 
 struct DiffusionOptions {
   OptimizerOptions optimizer{};
-  std::size_t batch = 64, micro_batch = 16;  // a step adds the gradients of batch / micro_batch passes
-  float caption_dropout = 0.1f;              // share of samples that learn the unconditional model
+  std::size_t batch = 64, micro_batch = 16;  // a step has batch / micro_batch passes (Passes says how they use threads)
+  float caption_dropout = 0.1f;  // share of samples that learn the unconditional model
+  // Share of samples without the pooled embedding. It says what is in the picture but not where, and as long as it does,
+  // cross-attention has nothing to learn from pictures of one thing.
+  float pooled_dropout = 0.0f;
   std::uint64_t seed = 1;
 };
 
@@ -49,9 +52,7 @@ class DiffusionTrainer {
   TrainState<DiffusionWeights<M>> state;
 
   DiffusionTrainer(const Executor& ex, DiffusionOptions options)
-      : ex_(ex), options_(options), memory_(stack_floats(options.micro_batch)), stack_(memory_) {
-    if (options.batch == 0 || options.micro_batch == 0 || options.batch % options.micro_batch != 0)
-      throw Error("training: the batch must be a multiple of the micro-batch, both at least 1");
+      : ex_(ex), options_(checked(options)), passes_(ex, options.batch / options.micro_batch, stack_floats(options.micro_batch)) {
     initialize(state.weights, options.seed);
     state.start_average();
   }
@@ -67,12 +68,19 @@ class DiffusionTrainer {
   // The loss that the next step would see and its gradient in state.gradients; changes nothing else.
   DiffusionReport gradients(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional) {
     if (pictures.size() != options_.batch) throw Error("training: expected as many latents as the batch has samples");
+    std::vector<Losses> losses(options_.batch / options_.micro_batch);
+    passes_.run(state, [&](std::size_t i, const Executor& ex, Stack& stack, DiffusionWeights<M>& gradients) {
+      losses[i] = pass(pictures, ids, unconditional, i * options_.micro_batch, ex, stack, gradients);
+    });
     DiffusionReport report;
-    state.zero_gradients();
     double total = 0;
     std::array<double, 5> sums{};
-    for (std::size_t first = 0; first < options_.batch; first += options_.micro_batch)
-      pass(pictures, ids, unconditional, first, total, sums, report);
+    for (const Losses& l : losses)
+      for (std::size_t k = 0; k < 5; ++k) {
+        total += l.sums[k];
+        sums[k] += l.sums[k];
+        report.band_samples[k] += l.samples[k];
+      }
     report.loss = static_cast<float>(total / static_cast<double>(options_.batch));
     for (std::size_t i = 0; i < 5; ++i)
       report.bands[i] =
@@ -87,16 +95,28 @@ class DiffusionTrainer {
            8 * n * (latents + Text::context_floats) + (std::size_t{1} << 22);
   }
 
-  void pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional, std::size_t first,
-            double& total, std::array<double, 5>& sums, DiffusionReport& report) {
+  static DiffusionOptions checked(DiffusionOptions options) {
+    if (options.batch == 0 || options.micro_batch == 0 || options.batch % options.micro_batch != 0)
+      throw Error("training: the batch must be a multiple of the micro-batch, both at least 1");
+    return options;
+  }
+
+  struct Losses {  // of one pass, by band of time
+    std::array<double, 5> sums{};
+    std::array<std::size_t, 5> samples{};
+  };
+
+  // Forward and backward of samples first to first + micro_batch.
+  Losses pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional, std::size_t first,
+              const Executor& ex, Stack& stack, DiffusionWeights<M>& gradients) const {
     const std::size_t n = options_.micro_batch;
-    stack_.release(0);
-    stack_.keep(true);
-    Context c{ex_, stack_, n, false};
+    Losses losses;
+    Context c{ex, stack, n, false};
     std::vector<std::int32_t> tokens(n * length);
     std::vector<float> times(n);
     std::vector<NoiseLevel> levels(n);
-    float *z = stack_.take(n * latents), *goal = stack_.take(n * latents), *steps = stack_.take(n);
+    std::vector<char> no_pooled(n);
+    float *z = stack.take(n * latents), *goal = stack.take(n * latents), *steps = stack.take(n);
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
     for (std::size_t i = 0; i < n; ++i) {
       Random draw(options_.seed, 0x100000000u + state.step * options_.batch + first + i);
@@ -104,12 +124,13 @@ class DiffusionTrainer {
       const float place = (static_cast<float>(first + i) + draw.uniform()) / static_cast<float>(options_.batch);
       times[i] = shifted(place, shift);
       const bool dropped = draw.uniform() < options_.caption_dropout;
+      no_pooled[i] = draw.uniform() < options_.pooled_dropout;
       levels[i] = noise_level(M.sampler.schedule, times[i]);
       steps[i] = timestep(M.sampler.schedule, times[i]);
       std::copy_n(dropped ? unconditional : ids + (first + i) * length, length,
                   tokens.begin() + static_cast<std::ptrdiff_t>(i * length));
     }
-    ex_.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
+    ex.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
       for (std::size_t i = begin; i < end; ++i) {
         float* eps = goal + i * latents;  // becomes the target in place
         Random(options_.seed, 0x100000000u + state.step * options_.batch + first + i).normals({eps, latents});
@@ -121,14 +142,19 @@ class DiffusionTrainer {
       }
     });
 
-    float* context = stack_.take(n * Text::context_floats);
-    float* pooled = M.text.pooled ? stack_.take(n * Text::pooled_floats) : nullptr;
+    float* context = stack.take(n * Text::context_floats);
+    float* pooled = M.text.pooled ? stack.take(n * Text::pooled_floats) : nullptr;
     typename Text::Saved text{};
     typename Net::Saved net{};
     Text::forward(c, state.weights.text_encoder, tokens.data(), context, pooled, text);
-    float* y = stack_.take(n * latents);
+    const auto drop_pooled = [&](float* x) {
+      for (std::size_t i = 0; i < n && M.text.pooled; ++i)
+        if (no_pooled[i]) std::fill_n(x + i * Text::pooled_floats, Text::pooled_floats, 0.0f);
+    };
+    drop_pooled(pooled);
+    float* y = stack.take(n * latents);
     Net::forward(c, state.weights.unet, z, steps, context, pooled, y, net);
-    stack_.keep(false);
+    stack.keep(false);
 
     // Mean squared error over the whole batch; y becomes its gradient.
     const float unit = 2.0f / static_cast<float>(options_.batch * latents);
@@ -141,20 +167,20 @@ class DiffusionTrainer {
       }
       sum /= static_cast<double>(latents);
       const std::size_t band = times[i] < 0.25f ? 0 : times[i] < 0.5f ? 1 : times[i] < 0.75f ? 2 : times[i] < 0.9f ? 3 : 4;
-      total += sum;
-      sums[band] += sum;
-      ++report.band_samples[band];
+      losses.sums[band] += sum;
+      ++losses.samples[band];
     }
-    float* d_context = stack_.take_zeroed(n * Text::context_floats);
-    float* d_pooled = M.text.pooled ? stack_.take_zeroed(n * Text::pooled_floats) : nullptr;
-    Net::backward(c, state.weights.unet, state.gradients.unet, net, y, nullptr, d_context, d_pooled);
-    Text::backward(c, state.weights.text_encoder, state.gradients.text_encoder, text, d_context, d_pooled);
+    float* d_context = stack.take_zeroed(n * Text::context_floats);
+    float* d_pooled = M.text.pooled ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
+    Net::backward(c, state.weights.unet, gradients.unet, net, y, nullptr, d_context, d_pooled);
+    drop_pooled(d_pooled);
+    Text::backward(c, state.weights.text_encoder, gradients.text_encoder, text, d_context, d_pooled);
+    return losses;
   }
 
   const Executor& ex_;
   DiffusionOptions options_;
-  AlignedBuffer memory_;
-  Stack stack_;
+  Passes<DiffusionWeights<M>> passes_;
 };
 
 }  // namespace mobilediffusion::train

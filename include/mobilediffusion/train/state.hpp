@@ -40,11 +40,15 @@ class TrainState {
   std::size_t step = 0;  // done
 
   void zero_gradients() { gradients_.zero(); }
+  // gradients += other: an array bound as the gradients are.
+  void add_gradients(const Executor& ex, const AlignedBuffer& other) { add(ex, gradients_.data(), other.data(), floats); }
   // The average starts from the weights.
   void start_average() { std::copy_n(weights_.data(), floats, average_.data()); }
 
   // One AdamW step with the gradients as they are. Throws Error if they are not finite, before anything is changed.
-  StepReport update(const Executor& ex, const OptimizerOptions& o) {
+  // trains(name): whether the tensor is to change at all.
+  template <class Predicate = bool (*)(std::string_view)>
+  StepReport update(const Executor& ex, const OptimizerOptions& o, Predicate trains = [](std::string_view) { return true; }) {
     const double norm2 = squared_norm(ex, gradients_.data(), floats);
     if (!std::isfinite(norm2)) throw Error("training: the gradient is not finite at step " + std::to_string(step + 1) + "; lower the learning rate");
     ++step;
@@ -52,7 +56,8 @@ class TrainState {
     adamw.learning_rate = learning_rate(o.schedule, step);
     const float scale = clip_scale(norm2, o.clip);
     const float done = static_cast<float>(step), ema = std::min(o.ema_decay, (1.0f + done) / (20.0f + done));
-    reflect::visit(weights, [&]<class Leaf>(std::string_view, Leaf& leaf) {
+    reflect::visit(weights, [&]<class Leaf>(std::string_view name, Leaf& leaf) {
+      if (!trains(name)) return;
       const std::size_t at = static_cast<std::size_t>(leaf.data - weights_.data());
       adamw_step(ex, adamw, step, leaf.data, gradients_.data() + at, first_.data() + at, second_.data() + at, Leaf::count, scale,
                  Leaf::is_matrix, average_.data() + at, ema);

@@ -3,19 +3,24 @@
 // the latents, so that the decoder forgives what a diffusion model cannot predict.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <span>
+#include <string_view>
+#include <vector>
 
 #include "../core/random.hpp"
 #include "../models/vae.hpp"
 #include "initialize.hpp"
-#include "state.hpp"
+#include "passes.hpp"
 
 namespace mobilediffusion::train {
 
 struct VaeOptions {
   OptimizerOptions optimizer{};
-  std::size_t batch = 8;
+  std::size_t batch = 8, micro_batch = 4;  // a step has batch / micro_batch passes (Passes says how they use threads)
+  bool freeze_encoder = false;             // train the decoder alone: latents, and models trained on them, stay valid
   float absolute = 1.0f, edges = 0.5f, squared = 0.3f, kl = 1e-4f;  // weights of the losses
   float latent_noise = 0.05f;  // deviation, relative to that of the latents
   std::uint64_t seed = 1;
@@ -34,7 +39,12 @@ class VaeTrainer {
  public:
   TrainState<typename Model::Weights> state;
 
-  VaeTrainer(const Executor& ex, VaeOptions options) : ex_(ex), options_(options), memory_(stack_floats(options.batch)), stack_(memory_) {
+  VaeTrainer(const Executor& ex, VaeOptions options)
+      : ex_(ex),
+        options_(checked(options)),
+        passes_(ex, options.batch / options.micro_batch, training_floats(options.micro_batch)),
+        memory_(inference_floats),
+        stack_(memory_) {
     initialize(state.weights, options.seed);
     state.start_average();
   }
@@ -42,73 +52,55 @@ class VaeTrainer {
   // pictures [batch][height][width][3] in [-1, 1]
   VaeReport step(const float* pictures) {
     VaeReport report = gradients(pictures);
-    report.step = state.update(ex_, options_.optimizer);
+    report.step = state.update(ex_, options_.optimizer, [&](std::string_view name) {
+      return !options_.freeze_encoder || name.starts_with("decoder.") || name.starts_with("post_quant_conv.");
+    });
     return report;
   }
 
   // The loss that the next step would see and its gradient in state.gradients; changes nothing else. The size of the latent
-  // noise counts as a constant.
+  // noise, relative to the latents of its pass, counts as a constant.
   VaeReport gradients(const float* pictures) {
-    const std::size_t batch = options_.batch, n = batch * latents, pixels = batch * picture;
-    stack_.release(0);
-    stack_.keep(true);
-    Context c{ex_, stack_, batch, false};
-    typename Model::Encoder::Saved encoder{};
-    typename Model::Decoder::Saved decoder{};
-    float* moments = stack_.take(2 * n);
-    Model::encode(c, state.weights, pictures, moments, encoder);
-
-    float *z = stack_.take(n), *eps = stack_.take(n), *noise = stack_.take(n);
-    Random(options_.seed, 2 * state.step).normals({eps, n});
-    Random(options_.seed, 2 * state.step + 1).normals({noise, n});
-    double square = 0;
-    each_latent(batch, moments, [&](std::size_t, float mean, float) { square += static_cast<double>(mean) * static_cast<double>(mean); });
-    const float deviation = static_cast<float>(std::sqrt(square / static_cast<double>(n)));
-    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
-      z[i] = mean + std::exp(0.5f * log_variance) * eps[i] + options_.latent_noise * deviation * noise[i];
+    const std::size_t count = options_.batch / options_.micro_batch;
+    std::vector<Losses> losses(count);
+    passes_.run(state, [&](std::size_t i, const Executor& ex, Stack& stack, typename Model::Weights& gradients) {
+      losses[i] = pass(pictures + i * options_.micro_batch * picture, i * options_.micro_batch, ex, stack, gradients);
     });
-    float* y = stack_.take(pixels);
-    Model::decode(c, state.weights, z, y, decoder);
-    stack_.keep(false);
-
+    Losses sum;
+    for (const Losses& l : losses) {
+      sum.reconstruction += l.reconstruction;
+      sum.squared += l.squared;
+      sum.kl += l.kl;
+      sum.latent_squares += l.latent_squares;
+    }
+    const double pixels = static_cast<double>(options_.batch * picture), z = static_cast<double>(options_.batch * latents);
     VaeReport report;
-    report.latent_deviation = deviation;
-    float *dy = stack_.take(pixels), *dz = stack_.take(n), *d_moments = stack_.take(2 * n);
-    reconstruction(pictures, y, dy, report);
-    state.zero_gradients();
-    Model::decode_backward(c, state.weights, state.gradients, decoder, dy, dz);
-    const float per_latent = options_.kl / static_cast<float>(n);
-    double kl = 0;
-    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
-      const float variance = std::exp(log_variance);
-      kl += 0.5 * static_cast<double>(mean * mean + variance - 1.0f - log_variance);
-      const std::size_t at = i / channels * 2 * channels + i % channels;
-      d_moments[at] = dz[i] + per_latent * mean;
-      d_moments[at + channels] = inside(moments[at + channels]) ? dz[i] * eps[i] * 0.5f * std::sqrt(variance) + per_latent * 0.5f * (variance - 1.0f) : 0.0f;
-    });
-    report.kl = static_cast<float>(kl / static_cast<double>(n));
-    report.loss += options_.kl * report.kl;
-    Model::encode_backward(c, state.weights, state.gradients, encoder, d_moments);
+    report.mse = static_cast<float>(sum.squared / pixels);
+    report.kl = static_cast<float>(sum.kl / z);
+    report.loss = static_cast<float>(sum.reconstruction / pixels) + options_.kl * report.kl;
+    report.latent_deviation = static_cast<float>(std::sqrt(sum.latent_squares / z));
     return report;
   }
 
-  // Picture [height][width][3] x count -> posterior means [count][latents], with the averaged weights.
+  // Pictures [count][height][width][3] -> posterior means [count][latents], with the averaged weights.
   void encode(const float* pictures, std::size_t count, float* out) {
-    stack_.release(0);
-    stack_.keep(false);
-    Context c{ex_, stack_, count, false};
-    float* moments = stack_.take(2 * count * latents);
-    typename Model::Encoder::Saved saved{};
-    Model::encode(c, state.average, pictures, moments, saved);
-    each_latent(count, moments, [&](std::size_t i, float mean, float) { out[i] = mean; });
+    for (std::size_t k = 0; k < count; ++k) {
+      Scope scope(stack_);
+      Context c{ex_, stack_, 1, false};
+      float* moments = stack_.take(2 * latents);
+      typename Model::Encoder::Saved saved{};
+      Model::encode(c, state.average, pictures + k * picture, moments, saved);
+      each_latent(1, moments, [&](std::size_t i, float mean, float) { out[k * latents + i] = mean; });
+    }
   }
   // Latents [count][latents] -> pictures, with the averaged weights.
   void decode(const float* z, std::size_t count, float* pictures) {
-    stack_.release(0);
-    stack_.keep(false);
-    Context c{ex_, stack_, count, false};
-    typename Model::Decoder::Saved saved{};
-    Model::decode(c, state.average, z, pictures, saved);
+    for (std::size_t k = 0; k < count; ++k) {
+      Scope scope(stack_);
+      Context c{ex_, stack_, 1, false};
+      typename Model::Decoder::Saved saved{};
+      Model::decode(c, state.average, z + k * latents, pictures + k * picture, saved);
+    }
   }
 
   // Divides the latents by `deviation` and undoes it in the decoder, so that a scaling factor of 1 gives unit variance.
@@ -128,11 +120,70 @@ class VaeTrainer {
   }
 
  private:
-  static constexpr std::size_t stack_floats(std::size_t batch) {
-    return Model::Encoder::stack_floats(Plan::training, batch) + Model::Decoder::stack_floats(Plan::training, batch) +
-           4 * Model::Decoder::stack_floats(Plan::inference, batch) + 4 * Model::Encoder::stack_floats(Plan::inference, batch) +
-           16 * batch * latents + 4 * batch * picture + (std::size_t{1} << 22);
+  static constexpr std::size_t training_floats(std::size_t n) {
+    return Model::Encoder::stack_floats(Plan::training, n) + Model::Decoder::stack_floats(Plan::training, n) +
+           4 * Model::Decoder::stack_floats(Plan::inference, n) + 4 * Model::Encoder::stack_floats(Plan::inference, n) +
+           16 * n * latents + 4 * n * picture + (std::size_t{1} << 22);
   }
+  static constexpr std::size_t inference_floats =
+      std::max(Model::Encoder::stack_floats(Plan::inference, 1), Model::Decoder::stack_floats(Plan::inference, 1)) +
+      aligned(2 * latents);
+
+  static VaeOptions checked(VaeOptions options) {
+    if (options.batch == 0 || options.micro_batch == 0 || options.batch % options.micro_batch != 0)
+      throw Error("training: the batch must be a multiple of the micro-batch, both at least 1");
+    return options;
+  }
+
+  struct Losses {  // sums of one pass
+    double reconstruction = 0, squared = 0, kl = 0, latent_squares = 0;
+  };
+
+  // Forward and backward of samples first to first + micro_batch; pictures: theirs.
+  Losses pass(const float* pictures, std::size_t first, const Executor& ex, Stack& stack,
+              typename Model::Weights& gradients) const {
+    const std::size_t batch = options_.micro_batch, n = batch * latents, pixels = batch * picture;
+    Context c{ex, stack, batch, false};
+    typename Model::Encoder::Saved encoder{};
+    typename Model::Decoder::Saved decoder{};
+    float* moments = stack.take(2 * n);
+    stack.keep(!options_.freeze_encoder);
+    Model::encode(c, state.weights, pictures, moments, encoder);
+    stack.keep(true);
+
+    float *z = stack.take(n), *eps = stack.take(n), *noise = stack.take(n);
+    for (std::size_t i = 0; i < batch; ++i) {
+      const std::uint64_t sample = state.step * options_.batch + first + i;
+      Random(options_.seed, 0x5000000000u + sample).normals({eps + i * latents, latents});
+      Random(options_.seed, 0x6000000000u + sample).normals({noise + i * latents, latents});
+    }
+    Losses losses;
+    each_latent(batch, moments, [&](std::size_t, float mean, float) {
+      losses.latent_squares += static_cast<double>(mean) * static_cast<double>(mean);
+    });
+    const float deviation = static_cast<float>(std::sqrt(losses.latent_squares / static_cast<double>(n)));
+    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
+      z[i] = mean + std::exp(0.5f * log_variance) * eps[i] + options_.latent_noise * deviation * noise[i];
+    });
+    float* y = stack.take(pixels);
+    Model::decode(c, state.weights, z, y, decoder);
+    stack.keep(false);
+
+    float *dy = stack.take(pixels), *dz = stack.take(n), *d_moments = stack.take(2 * n);
+    reconstruction(ex, pictures, y, dy, losses);
+    Model::decode_backward(c, state.weights, gradients, decoder, dy, dz);
+    const float per_latent = options_.kl / static_cast<float>(options_.batch * latents);
+    each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
+      const float variance = std::exp(log_variance);
+      losses.kl += 0.5 * static_cast<double>(mean * mean + variance - 1.0f - log_variance);
+      const std::size_t at = i / channels * 2 * channels + i % channels;
+      d_moments[at] = dz[i] + per_latent * mean;
+      d_moments[at + channels] = inside(moments[at + channels]) ? dz[i] * eps[i] * 0.5f * std::sqrt(variance) + per_latent * 0.5f * (variance - 1.0f) : 0.0f;
+    });
+    if (!options_.freeze_encoder) Model::encode_backward(c, state.weights, gradients, encoder, d_moments);
+    return losses;
+  }
+
   static bool inside(float log_variance) { return log_variance > -30.0f && log_variance < 20.0f; }
   template <class F>
   static void each_latent(std::size_t batch, const float* moments, F&& f) {
@@ -142,11 +193,11 @@ class VaeTrainer {
   }
 
   // Loss and its gradient: absolute and squared error, and absolute error of the differences between neighbours.
-  void reconstruction(const float* x, const float* y, float* dy, VaeReport& report) {
-    const std::size_t batch = options_.batch;
-    const float unit = 1.0f / static_cast<float>(batch * picture);
+  void reconstruction(const Executor& ex, const float* x, const float* y, float* dy, Losses& losses) const {
+    const std::size_t batch = options_.micro_batch;
+    const float unit = 1.0f / static_cast<float>(options_.batch * picture);
     std::vector<double> loss(batch), square(batch);
-    ex_.parallel_for(batch, 1, [&](std::size_t begin, std::size_t end, int) {
+    ex.parallel_for(batch, 1, [&](std::size_t begin, std::size_t end, int) {
       const auto sign = [](float v) { return v > 0 ? 1.0f : v < 0 ? -1.0f : 0.0f; };
       constexpr std::size_t row = C.width * 3;
       for (std::size_t b = begin; b < end; ++b) {
@@ -173,15 +224,13 @@ class VaeTrainer {
         square[b] = sum2;
       }
     });
-    double total = 0, squares = 0;
-    for (std::size_t b = 0; b < batch; ++b) total += loss[b], squares += square[b];
-    report.loss = static_cast<float>(total * static_cast<double>(unit));
-    report.mse = static_cast<float>(squares * static_cast<double>(unit));
+    for (std::size_t b = 0; b < batch; ++b) losses.reconstruction += loss[b], losses.squared += square[b];
   }
 
   const Executor& ex_;
   VaeOptions options_;
-  AlignedBuffer memory_;
+  Passes<typename Model::Weights> passes_;
+  AlignedBuffer memory_;  // of encode and decode
   Stack stack_;
 };
 
