@@ -2,6 +2,7 @@
 // What a model is made of, before or after its training.
 //
 //   inspect [--preset emoji] [--csv]    the static graph: every part with its sizes, all known to the compiler
+//   inspect --preset full --svg FILE    its UNet as a drawing
 //   inspect FILE [--csv]                a weights file: metadata, tensors by group, and which preset it fits
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/graph_svg.hpp"
 #include "common/graph_table.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
 
@@ -29,6 +31,13 @@ template <class F>
 void for_each_preset(F&& f) {
   f.template operator()<md::presets::emoji>("emoji");
   f.template operator()<md::presets::tiny>("tiny");
+  f.template operator()<md::presets::full>("full");
+  f.template operator()<md::presets::lite>("lite");
+  f.template operator()<md::presets::sd15>("sd15");
+  f.template operator()<md::presets::sd21>("sd21");
+  f.template operator()<md::presets::bk_sdm_base>("bk_sdm_base");
+  f.template operator()<md::presets::bk_sdm_small>("bk_sdm_small");
+  f.template operator()<md::presets::bk_sdm_tiny>("bk_sdm_tiny");
 }
 
 std::vector<std::string> preset_names() {
@@ -155,7 +164,7 @@ void print_file(const std::string& path, bool csv) {
 
 int main(int argc, char** argv) {
   CLI::App app{"The static graph of a preset, or the contents of a weights file", "inspect"};
-  std::string file, preset = "emoji";
+  std::string file, svg, preset = "emoji";
   bool csv = false;
   app.set_version_flag("--version", "inspect " MOBILEDIFFUSION_VERSION);
   app.add_option("file", file, "A safetensors file")->type_name("FILE");
@@ -163,13 +172,19 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(preset_names()))
       ->capture_default_str()
       ->excludes("file");
+  app.add_option("--svg", svg, "Draw the UNet into this file instead")->type_name("FILE")->excludes("file");
   app.add_flag("--csv", csv, "One line a row, all numbers plain");
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
     if (!file.empty()) print_file(file, csv);
     else
       for_each_preset([&]<md::ModelConfig M>(const char* name) {
-        if (preset == name) print_graph<M>(name, csv);
+        if (preset != name) return;
+        if (svg.empty()) return print_graph<M>(name, csv);
+        const auto parts = examples::graph_table<M>();
+        const std::string title =
+            join({"UNet of preset ", name, ": ", grouped(parts[1].parameters), " parameters, ", grouped(parts[1].macs), " MACs"});
+        md::write_file(svg, examples::graph_svg(title, parts[1]));
       });
     if (std::fflush(stdout) != 0) throw md::Error("standard output: cannot write");
   } catch (const std::exception& e) {

@@ -4,8 +4,8 @@
 //   train --out FOLDER [--level animals-foods|objects|all] [--stage vae|decoder|diffusion|all]
 //
 // The VAE comes first, then its decoder alone goes on; latents of all training pictures are cached; UNet and text encoder then
-// learn together. Every few minutes a checkpoint is written, from which a killed training goes on bit-exactly; losses go to CSV files; sheets of pictures
-// show the progress. At the end FOLDER/emoji.safetensors is the whole model: one file.
+// learn together. Every few minutes a checkpoint is written, from which a killed training goes on bit-exactly; losses go to CSV
+// files; sheets of pictures show the progress. At the end FOLDER/emoji.safetensors is the whole model: one file.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -41,7 +41,8 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch)->capture_default_str();
   app.add_option("--micro-batch", options.micro_batch)->capture_default_str();
   app.add_option("--rate", options.rate, "peak learning rate")->capture_default_str();
-  app.add_option("--pooled-dropout", options.pooled_dropout, "share of samples whose words come through attention alone")
+  app.add_option("--pooled-dropout", options.pooled_dropout,
+                 "share of samples whose words come through attention alone, after single-steps")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--from", options.from, "model file to start text encoder and UNet from");

@@ -101,15 +101,18 @@ inline void train_diffusion(const TrainingOptions& o) {
   md::train::DiffusionOptions options;
   options.batch = o.batch;
   options.micro_batch = o.micro_batch;
-  options.pooled_dropout = o.pooled_dropout;
   options.seed = o.seed;
   options.optimizer.schedule = {o.rate, 0.03f * o.rate, 300, o.steps / 2, o.steps};
   options.optimizer.ema_decay = 0.998f;
   md::train::DiffusionTrainer<demo> trainer(ex, options);
   const auto checkpoint = o.out / "diffusion.checkpoint.safetensors";
   remove_leftovers(checkpoint);
-  // Latents of another encoder are another language: a training that has begun keeps its own.
-  const std::string encoder = md::detail::hexadecimal(vae.encoder_checksum());
+  // What a training that has begun must keep: latents of another encoder are another language, and seed, batch and vocabulary
+  // decide which sample comes next.
+  const md::Metadata identity{{"encoder", md::detail::hexadecimal(vae.encoder_checksum())},
+                              {"seed", std::to_string(o.seed)},
+                              {"batch", std::to_string(o.batch)},
+                              {"concepts", std::to_string(vocabulary.size())}};
   if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
     const md::SafetensorsFile file(o.from);
     md::check_model<demo>(file);
@@ -118,9 +121,10 @@ inline void train_diffusion(const TrainingOptions& o) {
   }
   if (std::filesystem::exists(checkpoint)) {
     const md::Metadata metadata = trainer.state.load(checkpoint);
-    if (const auto at = metadata.find("encoder"); at != metadata.end() && at->second != encoder)
-      throw md::Error("file " + checkpoint.string() +
-                      ": began with another encoder in vae.safetensors; restore that file, or begin anew without the checkpoint");
+    for (const auto& [key, value] : identity)
+      if (const auto at = metadata.find(key); at != metadata.end() && at->second != value)
+        throw md::Error("file " + checkpoint.string() + ": began with " + key + " " + at->second + ", found " + value +
+                        "; give what it began with, or another folder to begin anew");
   }
   Log log(o.out / "diffusion.csv", trainer.state.step,
           "step,seconds,samples_per_second,loss,t<.25,t<.5,t<.75,t<.9,t<1,gradient_norm,learning_rate");
@@ -134,8 +138,10 @@ inline void train_diffusion(const TrainingOptions& o) {
   std::vector<std::int32_t> ids(o.batch * demo.text.length);
   double loss = 0;
   while (trainer.state.step < o.steps) {
-    // What things are called is learnt from pictures of one thing; who stands where only then.
-    const Mixture& mixture = trainer.state.step < o.single_steps ? singles_mixture : scenes_mixture;
+    // What things are called is learnt from pictures of one thing; who stands where only then, and by attention.
+    const bool singles = trainer.state.step < o.single_steps;
+    const Mixture& mixture = singles ? singles_mixture : scenes_mixture;
+    trainer.set_pooled_dropout(singles ? 0.0f : o.pooled_dropout);
     for (std::size_t i = 0; i < o.batch; ++i) {
       const std::size_t e = cache.entry(trainer.state.step * o.batch + i, mixture);
       pictures[i] = cache.latents(e);
@@ -149,7 +155,7 @@ inline void train_diffusion(const TrainingOptions& o) {
               r.bands[2], r.bands[3], r.bands[4], r.step.gradient_norm, r.step.learning_rate);
     progress.update(step, "loss " + std::to_string(loss));
     const bool last = step == o.steps;
-    if (step % o.save_every == 0 || last) trainer.state.save(checkpoint, {{"encoder", encoder}});
+    if (step % o.save_every == 0 || last) trainer.state.save(checkpoint, identity);
     if (step % o.sheet_every == 0 || last)
       md::write_png(o.out / ("sheet_" + std::to_string(step) + ".png"),
                     md::contact_sheet(draw_samples(ex, trainer.state.average, tokenizer, vae, sheet_captions, {}), 8));

@@ -16,7 +16,7 @@
 
 #include "io/image.hpp"
 #include "io/tokenizer.hpp"
-#include "model_file.hpp"
+#include "model_source.hpp"
 #include "sampling.hpp"
 
 namespace mobilediffusion {
@@ -50,9 +50,9 @@ class TextToImage {
       4 * (aligned(Autoencoder::latent_floats) + aligned(Autoencoder::picture_floats) +
            std::max(Sampler::stack_floats(1), Autoencoder::Decoder::stack_floats(Plan::inference, 1)));
 
-  // Reads and packs the weights. Throws Error for a file that is not exactly this model, before anything of it is used.
-  // threads: 0 means all.
-  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(SafetensorsFile(path), threads) {}
+  // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out. Throws Error for one that is
+  // not exactly this model, before anything of it is used. threads: 0 means all.
+  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(ModelSource<M>(path), threads) {}
 
   // Throws Error for a prompt that is empty, not UTF-8 or too long, and for steps or guidance out of range. on_step(Progress)
   // is called after every step; if it returns false, generation stops and the picture is empty (width 0).
@@ -113,26 +113,21 @@ class TextToImage {
   std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
 
  private:
-  static const SafetensorsFile& checked(const SafetensorsFile& file) {
-    check_model<M>(file);
-    return file;
-  }
-  TextToImage(const SafetensorsFile& file, int threads)
+  TextToImage(const ModelSource<M>& source, int threads)
       : executor_(threads),
-        tokenizer_(read_tokenizer(checked(file), M.text.vocabulary)),
-        metadata_(file.metadata()),
+        tokenizer_(source.tokenizer()),
+        metadata_(source.metadata()),
         blob_(reflect::storage_floats<Weights>()),
         activations_(activation_bytes / 4) {
     reflect::bind(weights_, blob_.data());
     std::vector<float> scratch;
-    read_weights(file, "", weights_, [&]<class Leaf>(Leaf& leaf) {
+    source.read(weights_, [&]<class Leaf>(Leaf& leaf) {
       if constexpr (Leaf::is_matrix) {
         scratch.resize(Leaf::storage);
         kernels::pack_weights(leaf.data, Leaf::rows, Leaf::columns, scratch.data());
         std::copy(scratch.begin(), scratch.end(), leaf.data);
       }
     });
-    metadata_.erase(detail::tokenizer_key);
   }
 
   std::vector<std::int32_t> encode_negative(const std::string& text) const {

@@ -28,7 +28,7 @@ struct Sampling {
   // For `count` captions with guidance (twice that many passes in a batch).
   static constexpr std::size_t stack_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return aligned(n * Text::context_floats) + (M.text.pooled ? aligned(n * Text::pooled_floats) : 0) + aligned(n) +
+    return aligned(n * Text::context_floats) + (M.text.pooled > 0 ? aligned(n * Text::pooled_floats) : 0) + aligned(n) +
            2 * aligned(n * latents) + std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
   }
 
@@ -44,7 +44,7 @@ struct Sampling {
     Scope scope(stack);
     Context c{ex, stack, n, packed};
     float* context = stack.take(n * Text::context_floats);
-    float* pooled = M.text.pooled ? stack.take(n * Text::pooled_floats) : nullptr;
+    float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
     float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);
     typename Text::Saved text_saved{};
     Text::forward(c, text, ids, context, pooled, text_saved);

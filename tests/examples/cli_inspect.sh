@@ -11,6 +11,15 @@ run 0 "$inspect" --preset emoji --csv
 says '^part,name,kind,'
 [ "$(sed 's/"[^"]*"//' out | awk -F, 'NR > 1 { n += $8 } END { print n }')" = "$total" ] || fail "expected rows that sum to $total parameters"
 
+run 0 "$inspect" --preset full
+says '^preset full: 512 x 512 pixels' && says ' 391,726,152 ' && says ' 184,736,514,048 '
+run 0 "$inspect" --preset full --svg full.svg
+[ ! -s out ] || fail "expected no output beside the drawing"
+[ "$(grep -c '<title>.*attentions' full.svg)" -eq 6 ] && grep -q '391,726,152 parameters' full.svg || fail "expected six transformer stacks in the drawing"
+[ "$(tail -n 1 full.svg)" = '</svg>' ] || fail "expected a whole drawing"
+refused 1 'nowhere' "$inspect" --svg nowhere/full.svg
+refused 2 '--svg' "$inspect" --svg full.svg "$model"
+
 run 0 "$inspect" "$model"
 says '"training.note": "random"' && says '^unet.down_blocks ' && says 'F16$' && says 'preset emoji; every tensor fits'
 run 0 "$inspect" "$model" --csv

@@ -4,6 +4,7 @@
 #include "gradient_check.hpp"
 #include "mobilediffusion/kernels/backward/embedding.hpp"
 #include "mobilediffusion/kernels/embedding.hpp"
+#include "mobilediffusion/kernels/embedding_bag.hpp"
 #include "mobilediffusion/kernels/reference/embedding.hpp"
 
 using namespace mobilediffusion;
@@ -56,4 +57,37 @@ TEST_CASE("timestep_embedding has the cosine half first and equals known values"
   kernels::timestep_embedding(t.data() + 1, 1, 7, odd.data());
   CHECK(odd[6] == 0.0f);
   CHECK(odd[3] == Approx(0.8414710f));
+}
+
+TEST_CASE("embedding_bag sums the tokens with weights by place, padding left out") {
+  constexpr std::size_t width = 5, length = 4, sums = 3, vocabulary = 6;
+  constexpr std::int32_t padding = 0;
+  const Floats table = normals(vocabulary * width, 1);
+  const std::vector<std::int32_t> ids{3, 5, 2, 0, 2, 5, 3, 0};  // the same three words in two orders
+  Floats weights(sums * length), y(2 * sums * width);
+  kernels::cosine_weights(sums, length, weights.data());
+  CHECK(weights[0] == 1.0f);
+  CHECK(weights[length] == Approx(0.9238795f));                         // cos(pi / 8)
+  CHECK(weights[2 * length + 1] == Approx(-0.7071068f));                // cos(2 pi 1.5 / 4)
+  kernels::embedding_bag(ids.data(), 2, length, table.data(), width, padding, weights.data(), sums, y.data());
+  for (std::size_t b = 0; b < 2; ++b)
+    for (std::size_t k = 0; k < sums; ++k)
+      for (std::size_t i = 0; i < width; ++i) {
+        float expected = 0;
+        for (std::size_t t = 0; t < 3; ++t)
+          expected += weights[k * length + t] * table[static_cast<std::size_t>(ids[b * length + t]) * width + i];
+        CHECK(y[(b * sums + k) * width + i] == Approx(expected).margin(1e-5));
+      }
+  // The first sum says which words there are; the others in which order.
+  for (std::size_t i = 0; i < width; ++i) CHECK(y[i] == Approx(y[sums * width + i]).margin(1e-5));
+  CHECK(y[width] != Approx(y[(sums + 1) * width]).margin(1e-3));
+
+  const Floats dy = normals(y.size(), 2);
+  Floats d(table.size());
+  kernels::embedding_bag_backward(ids.data(), 2, length, dy.data(), width, padding, weights.data(), sums, d.data());
+  double forward = 0, backward = 0;  // <dy, bag(table)> = <bag^T(dy), table>
+  for (std::size_t i = 0; i < y.size(); ++i) forward += static_cast<double>(dy[i]) * static_cast<double>(y[i]);
+  for (std::size_t i = 0; i < d.size(); ++i) backward += static_cast<double>(d[i]) * static_cast<double>(table[i]);
+  CHECK(backward == Approx(forward).epsilon(1e-5));
+  for (std::size_t i = 0; i < width; ++i) CHECK(d[static_cast<std::size_t>(padding) * width + i] == 0.0f);
 }

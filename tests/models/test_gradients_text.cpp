@@ -19,14 +19,14 @@ std::string faults() {
   std::vector<std::int32_t> ids(batch * C.length);  // repeated tokens and padding
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * i % 11 % C.vocabulary);
   std::vector<std::size_t> outputs{batch * Model::context_floats};
-  if (C.pooled) outputs.push_back(batch * Model::pooled_floats);
+  if (C.pooled > 0) outputs.push_back(batch * Model::pooled_floats);
   return check_gradients<W>(
       {}, outputs,
       [&](Context& c, const W& w, const Pointers&, const Pointers& y) {
-        Model::forward(c, w, ids.data(), y[0], C.pooled ? y[1] : nullptr, saved);
+        Model::forward(c, w, ids.data(), y[0], C.pooled > 0 ? y[1] : nullptr, saved);
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers&) {
-        Model::backward(c, w, g, saved, dy[0], C.pooled ? dy[1] : nullptr);
+        Model::backward(c, w, g, saved, dy[0], C.pooled > 0 ? dy[1] : nullptr);
       },
       {.batch = batch});
 }
@@ -38,7 +38,8 @@ constexpr TextEncoderConfig other{.vocabulary = 12,
                                   .heads = 1,
                                   .mlp_ratio = 3,
                                   .activation = Activation::gelu,
-                                  .causal = false};
+                                  .causal = false,
+                                  .pooled = 3};
 
 }  // namespace
 

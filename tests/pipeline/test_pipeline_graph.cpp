@@ -32,7 +32,7 @@ void check_table(const char* preset) {
 // Untested at run time, so everything that the two presets leave out.
 constexpr ModelConfig other = [] {
   ModelConfig c = presets::tiny;
-  c.text.pooled = false;
+  c.text.pooled = 0;
   c.unet.pooled_width = 0;
   c.unet.middle = {.resnets = 1, .transformer = {.depth = 2, .self_attention = false}};
   c.unet.attention.projections = false;

@@ -2,9 +2,7 @@
 // Parameters and multiply-accumulates of published and of hand-countable architectures: computed by the compiler, so this
 // file is checked when it compiles.
 #include "mobilediffusion/config/presets.hpp"
-#include "mobilediffusion/models/text_encoder.hpp"
-#include "mobilediffusion/models/unet.hpp"
-#include "mobilediffusion/models/vae.hpp"
+#include "mobilediffusion/model_source.hpp"
 
 namespace {
 
@@ -27,9 +25,25 @@ static_assert(unet_counts<presets::bk_sdm_base>(579'384'964, 261'496'995'840, 44
 static_assert(unet_counts<presets::bk_sdm_small>(482'346'884, 255'447'203'840, 396));
 static_assert(unet_counts<presets::bk_sdm_tiny>(323'384'964, 242'754'519'040, 358));
 
+// What refusals call by name.
+template <ModelConfig M>
+constexpr bool is_known(std::string_view preset) {
+  for (const detail::KnownUnet& k : detail::known_unets)
+    if (k.preset == preset)
+      return k.parameters == UnetOf<M>::parameters && k.tensors == reflect::leaf_count<typename UnetOf<M>::Weights>();
+  return false;
+}
+static_assert(is_known<presets::sd15>("presets::sd15") && is_known<presets::sd21>("presets::sd21") &&
+              is_known<presets::bk_sdm_base>("presets::bk_sdm_base") &&
+              is_known<presets::bk_sdm_small>("presets::bk_sdm_small") &&
+              is_known<presets::bk_sdm_tiny>("presets::bk_sdm_tiny") && is_known<presets::full>("presets::full") &&
+              is_known<presets::lite>("presets::lite"));
+
 // MobileDiffusion with 8, 4 and 3 latent channels.
-constexpr ModelConfig full4 = presets::with_latent_channels(presets::full, 4), full3 = presets::with_latent_channels(presets::full, 3);
-constexpr ModelConfig lite4 = presets::with_latent_channels(presets::lite, 4), lite3 = presets::with_latent_channels(presets::lite, 3);
+constexpr ModelConfig full4 = presets::with_latent_channels(presets::full, 4),
+                      full3 = presets::with_latent_channels(presets::full, 3);
+constexpr ModelConfig lite4 = presets::with_latent_channels(presets::lite, 4),
+                      lite3 = presets::with_latent_channels(presets::lite, 3);
 static_assert(unet_counts<presets::full>(391'726'152, 184'736'514'048, 496));
 static_assert(unet_counts<full4>(391'703'108, 184'642'142'208, 496));
 static_assert(unet_counts<full3>(391'697'347, 184'618'549'248, 496));
@@ -39,7 +53,9 @@ static_assert(unet_counts<lite3>(261'489'475, 119'184'162'816, 454));
 
 // The paper's budgets: at most 400 million parameters and 200 GMACs; 46 and 30 per cent of Stable Diffusion 1.5's MACs (46.4 and
 // 29.9 as published; 46.0 and 29.7 in these layouts).
-constexpr double of_sd15(std::size_t macs) { return static_cast<double>(macs) / static_cast<double>(UnetOf<presets::sd15>::macs); }
+constexpr double of_sd15(std::size_t macs) {
+  return static_cast<double>(macs) / static_cast<double>(UnetOf<presets::sd15>::macs);
+}
 static_assert(UnetOf<presets::full>::parameters < 400'000'000 && UnetOf<presets::full>::macs < 200'000'000'000);
 static_assert(UnetOf<presets::lite>::parameters < 400'000'000 && UnetOf<presets::lite>::macs < 200'000'000'000);
 static_assert(of_sd15(UnetOf<presets::full>::macs) > 0.455 && of_sd15(UnetOf<presets::full>::macs) < 0.465);

@@ -108,7 +108,7 @@ class TextEncoderConfig:
     mlp_ratio: int = 4
     activation: str = "quick_gelu"
     causal: bool = True
-    pooled: bool = False
+    pooled: int = 0
 
 
 @dataclass
@@ -134,7 +134,7 @@ def full_blocks(depth):
 _conv1, _conv2, _both = SeparableConfig(conv1=True), SeparableConfig(conv2=True), SeparableConfig(True, True)
 
 emoji = ModelConfig(
-    text=TextEncoderConfig(vocabulary=1536, length=24, width=192, layers=3, heads=6, mlp_ratio=4, causal=False, pooled=True),
+    text=TextEncoderConfig(vocabulary=3072, length=28, width=192, layers=3, heads=6, mlp_ratio=4, causal=False, pooled=4),
     unet=UnetConfig(
         height=16, width=16, latent_channels=8, levels=3,
         stages=[StageConfig(96, separable=_conv1, separable_sampler=True),
@@ -143,13 +143,13 @@ emoji = ModelConfig(
                 StageConfig(320, down_transformers=[full_blocks(1)], up_transformers=[full_blocks(1), cross_only(1)],
                             separable=_both, separable_sampler=True)],
         middle=MiddleConfig(2, full_blocks(1), _both), attention=AttentionConfig(head_dim=32, position_embedding=True),
-        context_length=24, context_width=192, pooled_width=192, time_width=384, groups=16),
+        context_length=28, context_width=192, pooled_width=4 * 192, time_width=384, groups=16),
     vae=VaeConfig(height=128, width=128, latent_channels=8, patch=2, levels=3, encoder_channels=[32, 64, 128],
                   decoder_channels=[32, 64, 128], encoder_resnets=1, decoder_resnets=2, middle=False, middle_attention=False,
                   quant_conv=False, separable_samplers=True, groups=8, scaling_millionths=1000000))
 
 tiny = ModelConfig(
-    text=TextEncoderConfig(vocabulary=40, length=7, width=16, layers=2, heads=2, mlp_ratio=2, pooled=True),
+    text=TextEncoderConfig(vocabulary=40, length=7, width=16, layers=2, heads=2, mlp_ratio=2, pooled=1),
     unet=UnetConfig(
         height=8, width=4, latent_channels=3, levels=3,
         stages=[StageConfig(8),
@@ -565,14 +565,20 @@ class TextEncoder(nn.Module):
         m.final_layer_norm = nn.LayerNorm(c.width)
 
     def forward(self, ids):
-        """Context [batch][length][width]; with `pooled` also the sum of the embeddings of the tokens that are not padding."""
+        """Context [batch][length][width]; with `pooled` also that many sums of the embeddings of the tokens
+        that are not padding, weighted by the first cosines over the places."""
         m = self.text_model
         tokens = m.embeddings.token_embedding(ids)
         x = tokens + m.embeddings.position_embedding.weight
         for layer in m.encoder.layers:
             x = layer(x)
         context = m.final_layer_norm(x)
-        return (context, (tokens * (ids != self.padding)[..., None]).sum(1)) if self.config.pooled else context
+        if not self.config.pooled:
+            return context
+        places = (torch.arange(ids.shape[1], device=ids.device) + 0.5) / ids.shape[1]
+        weights = torch.cos(torch.pi * torch.arange(self.config.pooled, device=ids.device)[:, None] * places)
+        words = tokens * (ids != self.padding)[..., None]
+        return context, torch.einsum("kt,btw->bkw", weights, words).flatten(1)
 
 
 # ---- for the scripts -----------------------------------------------------------------------------

@@ -91,7 +91,9 @@ struct TextEncoderConfig {
   std::size_t vocabulary = 49'408, length = 77, width = 768, layers = 12, heads = 12, mlp_ratio = 4;
   Activation activation = Activation::quick_gelu;
   bool causal = true;
-  bool pooled = false;  // also the sum of the prompt's token embeddings: a path that no mean over the caption can drown
+  // Also this many sums of the prompt's token embeddings, weighted by the first cosines over its places: a path that no mean over
+  // the caption can drown. One says which words there are, more of them in which order.
+  std::size_t pooled = 0;
 };
 
 struct SamplerConfig {

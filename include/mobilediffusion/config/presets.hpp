@@ -37,16 +37,12 @@ inline constexpr VaeConfig tapered_vae{
 inline constexpr TextEncoderConfig clip_l{};  // the text encoder of CLIP ViT-L/14
 
 // MobileDiffusion at 512x512 (arXiv 2311.16567): no transformer at 64x64, cross-attention and feed-forward only at 32x32 and at
-// the outer 16x16 position, full blocks inside. The paper leaves details open; these layouts meet its budgets: at most 400 million
-// parameters and 200 GMACs, 46 and 30 per cent of Stable Diffusion 1.5's MACs.
-inline constexpr ModelConfig full{.text = clip_l,
-                                  .unet = mobile_unet(1024, 5, false),
-                                  .vae = tapered_vae,
-                                  .sampler = {.steps = 8, .guidance_percent = 100}};
-inline constexpr ModelConfig lite{.text = clip_l,
-                                  .unet = mobile_unet(896, 4, true),
-                                  .vae = tapered_vae,
-                                  .sampler = {.steps = 8, .guidance_percent = 100}};
+// the outer 16x16 position, full blocks inside. The paper leaves details open; these layouts meet its budgets: at most 400
+// million parameters and 200 GMACs, 46 and 30 per cent of Stable Diffusion 1.5's MACs.
+inline constexpr ModelConfig full{
+    .text = clip_l, .unet = mobile_unet(1024, 5, false), .vae = tapered_vae, .sampler = {.steps = 8, .guidance_percent = 100}};
+inline constexpr ModelConfig lite{
+    .text = clip_l, .unet = mobile_unet(896, 4, true), .vae = tapered_vae, .sampler = {.steps = 8, .guidance_percent = 100}};
 
 // The same model with another number of latent channels: 3 and 4 are in use as well as 8.
 constexpr ModelConfig with_latent_channels(ModelConfig m, std::size_t channels) {
@@ -86,13 +82,16 @@ constexpr UnetConfig sd_unet(std::size_t levels, std::size_t down_resnets, bool 
   return c;
 }
 constexpr ModelConfig sd_model(const UnetConfig& unet) {
-  return {.text = clip_l, .unet = unet, .vae = sd_vae, .sampler = {.prediction = Prediction::epsilon, .steps = 25, .guidance_percent = 750}};
+  return {.text = clip_l,
+          .unet = unet,
+          .vae = sd_vae,
+          .sampler = {.prediction = Prediction::epsilon, .steps = 25, .guidance_percent = 750}};
 }
 
 }  // namespace detail
 
-// The open family, by its published layouts and tensor names: Stable Diffusion 1.5, and its distillates with a residual block less
-// a stage (base), without the middle (small) and without the lowest level (tiny): BK-SDM, arXiv 2305.15798.
+// The open family, by its published layouts and tensor names: Stable Diffusion 1.5, and its distillates with a residual block
+// less a stage (base), without the middle (small) and without the lowest level (tiny): BK-SDM, arXiv 2305.15798.
 inline constexpr ModelConfig sd15 = detail::sd_model(detail::sd_unet(4, 2, true));
 inline constexpr ModelConfig bk_sdm_base = detail::sd_model(detail::sd_unet(4, 1, true));
 inline constexpr ModelConfig bk_sdm_small = detail::sd_model(detail::sd_unet(4, 1, false));
@@ -112,14 +111,8 @@ inline constexpr ModelConfig sd21 = [] {
 // highest latent resolution, cross-attention and feed-forward only at the middle one, full blocks at the lowest, shared keys
 // and values, ratio 6, separable convolutions.
 inline constexpr ModelConfig emoji{
-    .text = {.vocabulary = 3072,
-             .length = 28,
-             .width = 192,
-             .layers = 3,
-             .heads = 6,
-             .mlp_ratio = 4,
-             .causal = false,
-             .pooled = true},
+    .text =
+        {.vocabulary = 3072, .length = 28, .width = 192, .layers = 3, .heads = 6, .mlp_ratio = 4, .causal = false, .pooled = 4},
     .unet = {.height = 16,
              .width = 16,
              .latent_channels = 8,
@@ -139,7 +132,7 @@ inline constexpr ModelConfig emoji{
              .attention = {.head_dim = 32, .position_embedding = true},
              .context_length = 28,
              .context_width = 192,
-             .pooled_width = 192,
+             .pooled_width = 4 * 192,
              .time_width = 384,
              .groups = 16},
     .vae = {.height = 128,
@@ -163,7 +156,7 @@ inline constexpr ModelConfig emoji{
 
 // Every feature at toy size, for tests: both kinds of convolution, of attention and of sampler, odd counts.
 inline constexpr ModelConfig tiny{
-    .text = {.vocabulary = 40, .length = 7, .width = 16, .layers = 2, .heads = 2, .mlp_ratio = 2, .pooled = true},
+    .text = {.vocabulary = 40, .length = 7, .width = 16, .layers = 2, .heads = 2, .mlp_ratio = 2, .pooled = 1},
     .unet = {.height = 8,
              .width = 4,
              .latent_channels = 3,

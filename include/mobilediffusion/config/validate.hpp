@@ -112,8 +112,8 @@ struct ValidModel {
                 "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`");
   static_assert(C.unet.context_length == C.text.length,
                 "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
-  static_assert(C.unet.pooled_width == (C.text.pooled ? C.text.width : 0),
-                "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's width if that is `pooled`, else 0");
+  static_assert(C.unet.pooled_width == C.text.pooled * C.text.width,
+                "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's `pooled` times its `width`");
   static_assert(C.unet.latent_channels == C.vae.latent_channels, "mobilediffusion: UNet and VAE must agree on `latent_channels`");
   static_assert(C.unet.height * ValidVae<C.vae>::factor == C.vae.height && C.unet.width * ValidVae<C.vae>::factor == C.vae.width,
                 "mobilediffusion: the VAE's picture must be the UNet's latents times the VAE's down-sampling; change one of "

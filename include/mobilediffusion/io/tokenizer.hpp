@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prompts to token ids, through a sentencepiece model. Training one: train/tokenizer.hpp.
+// Prompts to token ids, through a sentencepiece model (training one: train/tokenizer.hpp) or the byte pairs of CLIP.
 #pragma once
 
 #include <sentencepiece_processor.h>
@@ -8,12 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "../core/error.hpp"
+#include "clip_bpe.hpp"
 #include "message.hpp"
 #include "sentencepiece_model.hpp"
 #include "utf8.hpp"
@@ -66,7 +68,12 @@ class Tokenizer {
     expect("end", processor_->eos_id(), end);
   }
 
-  std::size_t vocabulary() const { return static_cast<std::size_t>(processor_->GetPieceSize()); }  // ids are below it
+  // pad: what fills a prompt up; Stable Diffusion 1.5 takes the end token, 2.1 the token 0.
+  Tokenizer(ClipBpe bpe, std::int32_t pad) : bpe_(std::move(bpe)), pad_(pad), begin_(bpe_->begin()), end_(bpe_->end()) {}
+
+  std::size_t vocabulary() const {  // ids are below it
+    return bpe_ ? bpe_->vocabulary() : static_cast<std::size_t>(processor_->GetPieceSize());
+  }
 
   // begin, the prompt's pieces, end, then pad: [context_length]. prompt: UTF-8.
   // Throws Error for a prompt that is empty, not UTF-8, or of more than context_length - 2 pieces.
@@ -76,7 +83,9 @@ class Tokenizer {
       throw Error(detail::join({"prompt: ", prompt.size(), " bytes, at most ", longest_prompt, " are accepted"}));
     detail::check_prompt_utf8("prompt", prompt);
     std::vector<int> pieces;
-    if (const auto status = processor_->Encode(prompt, &pieces); !status.ok())
+    if (bpe_)
+      pieces = bpe_->encode(prompt);
+    else if (const auto status = processor_->Encode(prompt, &pieces); !status.ok())
       throw Error(detail::join({"prompt: cannot be encoded", detail::reason(status)}));
     if (pieces.empty()) throw Error("prompt: empty: none of its characters is visible");
     return frame(pieces, context_length);
@@ -85,18 +94,20 @@ class Tokenizer {
   std::vector<std::int32_t> encode_unconditional(std::size_t context_length) const { return frame({}, context_length); }
 
  private:
-  static std::vector<std::int32_t> frame(const std::vector<int>& pieces, std::size_t context_length) {
+  std::vector<std::int32_t> frame(const std::vector<int>& pieces, std::size_t context_length) const {
     if (context_length < 2 || pieces.size() > context_length - 2)
       throw Error(
           detail::join({"prompt: ", pieces.size() + 2, " tokens with begin and end, the model takes at most ", context_length}));
-    std::vector<std::int32_t> ids(context_length, pad);
-    ids[0] = begin;
+    std::vector<std::int32_t> ids(context_length, pad_);
+    ids[0] = begin_;
     std::copy(pieces.begin(), pieces.end(), ids.begin() + 1);
-    ids[pieces.size() + 1] = end;
+    ids[pieces.size() + 1] = end_;
     return ids;
   }
 
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;  // or
+  std::optional<ClipBpe> bpe_;
+  std::int32_t pad_ = pad, begin_ = begin, end_ = end;
 };
 
 }  // namespace mobilediffusion

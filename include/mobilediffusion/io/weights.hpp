@@ -2,6 +2,7 @@
 // Weight aggregates in and out of safetensors: names, shapes and order come from reflection, nothing is listed twice.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <string>
@@ -32,21 +33,22 @@ void to_file_order(const float* memory, float* file) {
 }  // namespace detail
 
 // Throws Error unless every leaf of W is in the file under prefix + path with its shape, as F32, F16 or BF16. Reads no data.
-template <class W>
-void check_weights(const SafetensorsFile& file, std::string_view prefix) {
+// File: a SafetensorsFile or WeightFiles.
+template <class W, class File>
+void check_weights(const File& file, std::string_view prefix) {
   W weights{};
   reflect::visit(weights, [&]<class Leaf>(std::string_view path, Leaf&) {
     const TensorView& t = file.require(std::string(prefix) + std::string(path), Leaf::file_shape);
     if (t.dtype != Dtype::f32 && t.dtype != Dtype::f16 && t.dtype != Dtype::bf16)
-      throw Error(detail::join(
-          {"file ", file.name(), ": tensor ", t.name, ": expected dtype F32, F16 or BF16, found ", name_of(t.dtype)}));
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", t.name,
+                                ": expected dtype F32, F16 or BF16, found ", name_of(t.dtype)}));
   });
 }
 
 // Reads every leaf of the bound weights, checks that its numbers are finite and hands it to `loaded(leaf)`, which may pack it.
 // Throws Error naming the tensor; call check_weights first to refuse a foreign file before anything is touched.
-template <class W, class F>
-void read_weights(const SafetensorsFile& file, std::string_view prefix, W& weights, F&& loaded) {
+template <class W, class File, class F>
+void read_weights(const File& file, std::string_view prefix, W& weights, F&& loaded) {
   std::vector<float> order;
   reflect::visit(weights, [&]<class Leaf>(std::string_view path, Leaf& leaf) {
     const TensorView& t = file.require(std::string(prefix) + std::string(path), Leaf::file_shape);
@@ -59,14 +61,31 @@ void read_weights(const SafetensorsFile& file, std::string_view prefix, W& weigh
     }
     for (std::size_t i = 0; i < Leaf::count; ++i)
       if (!std::isfinite(leaf.data[i]))
-        throw Error(
-            detail::join({"file ", file.name(), ": tensor ", t.name, ": expected finite numbers, found NaN or infinity"}));
+        throw Error(detail::join(
+            {"file ", detail::printable(file.name()), ": tensor ", t.name, ": expected finite numbers, found NaN or infinity"}));
     loaded(leaf);
   });
 }
-template <class W>
-void read_weights(const SafetensorsFile& file, std::string_view prefix, W& weights) {
+template <class W, class File>
+void read_weights(const File& file, std::string_view prefix, W& weights) {
   read_weights(file, prefix, weights, [](auto&) {});
+}
+
+// check_weights, and that the file holds nothing besides. A constant that old text encoders stored does not count.
+template <class W, class File>
+void check_exactly_weights(const File& file) {
+  check_weights<W>(file, "");
+  std::vector<const std::byte*> wanted;  // where the tensors lie, since they may go by an older name
+  W weights{};
+  reflect::visit(weights, [&]<class Leaf>(std::string_view path, Leaf&) {
+    wanted.push_back(file.require(path, Leaf::file_shape).bytes.data());
+  });
+  std::sort(wanted.begin(), wanted.end());
+  for (const TensorView& t : file.tensors())
+    if (!t.name.ends_with(".position_ids") && !std::binary_search(wanted.begin(), wanted.end(), t.bytes.data()))
+      throw Error(
+          detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
+                        ": unknown to the model, expected its ", wanted.size(), " tensors, found ", file.tensors().size()}));
 }
 
 // Appends one tensor per leaf (not packed) under prefix + path. The weights must outlive the list.

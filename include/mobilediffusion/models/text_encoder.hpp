@@ -63,7 +63,7 @@ class TextEncoder {
 
  public:
   static constexpr TextEncoderConfig config = C;
-  static constexpr std::size_t context_floats = C.length * C.width, pooled_floats = C.pooled ? C.width : 0;  // per caption
+  static constexpr std::size_t context_floats = C.length * C.width, pooled_floats = C.pooled * C.width;  // per caption
   static constexpr std::int32_t padding = 0;  // token id that the pooled sum leaves out
 
   struct Weights {
@@ -90,8 +90,8 @@ class TextEncoder {
   }
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
-  // ids [batch][length] -> context [batch][length][width]; pooled [batch][width] (null if the configuration has none): the sum
-  // of the captions' token embeddings.
+  // ids [batch][length] -> context [batch][length][width]; pooled [batch][C.pooled][width] (null if the configuration has none):
+  // sums of the captions' token embeddings.
   static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s) {
     Scope scope(c.stack);
     const TextModel& m = w.text_model;
@@ -99,8 +99,9 @@ class TextEncoder {
     float* x = c.stack.take(floats);
     kernels::embed_tokens(c.executor, ids, c.batch, C.length, m.embeddings.token_embedding.weight.data,
                           m.embeddings.position_embedding.weight.data, x, C.width);
-    if constexpr (C.pooled)
-      kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding, pooled);
+    if constexpr (C.pooled > 0)
+      kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding,
+                             pooling_weights().data(), C.pooled, pooled);
     for (std::size_t i = 0; i < C.layers; ++i) {
       const Layer& l = m.encoder.layers[i];
       LayerSaved& ls = s.layers[i];
@@ -171,12 +172,17 @@ class TextEncoder {
     }
     kernels::embed_tokens_backward(c.executor, s.ids, c.batch, C.length, d, gm.embeddings.token_embedding.weight.data,
                                    gm.embeddings.position_embedding.weight.data, C.width);
-    if constexpr (C.pooled)
-      kernels::embedding_bag_backward(s.ids, c.batch, C.length, d_pooled, C.width, padding,
+    if constexpr (C.pooled > 0)
+      kernels::embedding_bag_backward(s.ids, c.batch, C.length, d_pooled, C.width, padding, pooling_weights().data(), C.pooled,
                                       gm.embeddings.token_embedding.weight.data);
   }
 
  private:
+  static std::array<float, C.pooled * C.length> pooling_weights() {
+    std::array<float, C.pooled * C.length> weights;
+    kernels::cosine_weights(C.pooled, C.length, weights.data());
+    return weights;
+  }
   static kernels::AttentionShape shape(std::size_t batch) {
     return {.batch = batch,
             .queries = C.length,

@@ -27,7 +27,7 @@ struct DiffusionWeights {
 struct DiffusionOptions {
   OptimizerOptions optimizer{};
   std::size_t batch = 64, micro_batch = 16;  // a step has batch / micro_batch passes (Passes says how they use threads)
-  float caption_dropout = 0.1f;  // share of samples that learn the unconditional model
+  float caption_dropout = 0.1f;              // share of samples that learn the unconditional model
   // Share of samples without the pooled embedding. It says what is in the picture but not where, and as long as it does,
   // cross-attention has nothing to learn from pictures of one thing.
   float pooled_dropout = 0.0f;
@@ -56,6 +56,9 @@ class DiffusionTrainer {
     initialize(state.weights, options.seed);
     state.start_average();
   }
+
+  // From the next step on.
+  void set_pooled_dropout(float share) { options_.pooled_dropout = share; }
 
   // pictures[i]: the latents of sample i, unit variance; ids [batch][length]; unconditional [length]: tokens of no caption.
   // Times, noise and dropped captions depend on the seed, the step and the place in the batch only.
@@ -107,8 +110,8 @@ class DiffusionTrainer {
   };
 
   // Forward and backward of samples first to first + micro_batch.
-  Losses pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional, std::size_t first,
-              const Executor& ex, Stack& stack, DiffusionWeights<M>& gradients) const {
+  Losses pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional,
+              std::size_t first, const Executor& ex, Stack& stack, DiffusionWeights<M>& gradients) const {
     const std::size_t n = options_.micro_batch;
     Losses losses;
     Context c{ex, stack, n, false};
@@ -143,12 +146,12 @@ class DiffusionTrainer {
     });
 
     float* context = stack.take(n * Text::context_floats);
-    float* pooled = M.text.pooled ? stack.take(n * Text::pooled_floats) : nullptr;
+    float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
     typename Text::Saved text{};
     typename Net::Saved net{};
     Text::forward(c, state.weights.text_encoder, tokens.data(), context, pooled, text);
     const auto drop_pooled = [&](float* x) {
-      for (std::size_t i = 0; i < n && M.text.pooled; ++i)
+      for (std::size_t i = 0; i < n && M.text.pooled > 0; ++i)
         if (no_pooled[i]) std::fill_n(x + i * Text::pooled_floats, Text::pooled_floats, 0.0f);
     };
     drop_pooled(pooled);
@@ -171,7 +174,7 @@ class DiffusionTrainer {
       ++losses.samples[band];
     }
     float* d_context = stack.take_zeroed(n * Text::context_floats);
-    float* d_pooled = M.text.pooled ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
+    float* d_pooled = M.text.pooled > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
     Net::backward(c, state.weights.unet, gradients.unet, net, y, nullptr, d_context, d_pooled);
     drop_pooled(d_pooled);
     Text::backward(c, state.weights.text_encoder, gradients.text_encoder, text, d_context, d_pooled);

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The byte-pair tokenizer of CLIP (arXiv 2103.00020, 2.4): vocab.json and merges.txt as transformers stores them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "../core/error.hpp"
+#include "message.hpp"
+#include "utf8.hpp"
+
+namespace mobilediffusion {
+
+// Words are lower-cased and cut as CLIP does: runs of letters, single digits, runs of other signs, English contractions apart.
+// Of non-ASCII text every character counts as a letter, and only Latin-1 is lower-cased.
+class ClipBpe {
+ public:
+  // vocab: the text of vocab.json; merges: that of merges.txt. Throws Error for anything else.
+  ClipBpe(std::string_view vocab, std::string_view merges) {
+    const auto json = nlohmann::json::parse(vocab.begin(), vocab.end(), nullptr, false);
+    if (!json.is_object() || json.empty()) throw Error("vocab.json: expected an object of tokens and ids");
+    for (const auto& [token, id] : json.items()) {
+      if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= json.size())
+        throw Error(detail::join({"vocab.json: token ", detail::printable(token), ": expected an id below ", json.size()}));
+      ids_.emplace(token, id.get<std::int32_t>());
+    }
+    begin_ = require("<|startoftext|>");
+    end_ = require("<|endoftext|>");
+    std::size_t line = 0;
+    while (!merges.empty()) {
+      const std::string_view text = merges.substr(0, merges.find('\n'));
+      merges.remove_prefix(std::min(merges.size(), text.size() + 1));
+      if (text.empty() || (line++ == 0 && text.starts_with("#version"))) continue;
+      const std::size_t space = text.find(' ');
+      if (space == std::string_view::npos || space == 0 || space + 1 == text.size())
+        throw Error(detail::join({"merges.txt: expected two parts a line, found ", detail::printable(text)}));
+      ranks_.emplace(std::pair{std::string(text.substr(0, space)), std::string(text.substr(space + 1))}, ranks_.size());
+    }
+    if (ranks_.empty()) throw Error("merges.txt: empty");
+    for (unsigned byte = 0, spare = 256; byte < 256; ++byte) {
+      const bool prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+      letters_[byte] = encode_utf8(prints ? byte : spare++);
+    }
+  }
+
+  std::size_t vocabulary() const { return ids_.size(); }
+  std::int32_t begin() const { return begin_; }
+  std::int32_t end() const { return end_; }
+  std::int32_t require(const std::string& token) const {
+    const auto at = ids_.find(token);
+    if (at == ids_.end()) throw Error(detail::join({"vocab.json: token ", detail::printable(token), ": missing"}));
+    return at->second;
+  }
+
+  // Without begin and end. text: UTF-8. Throws Error for a piece that the vocabulary lacks.
+  std::vector<int> encode(std::string_view text) const {
+    std::vector<int> out;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t length = word_length(text.substr(at));
+      if (!is_space(text[at])) append(text.substr(at, length), out);
+      at += length;
+    }
+    return out;
+  }
+
+ private:
+  static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+  static char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+  static bool is_letter(char c) { return (lower(c) >= 'a' && lower(c) <= 'z') || static_cast<unsigned char>(c) >= 0x80; }
+
+  static std::size_t word_length(std::string_view text) {
+    if (is_space(text[0]) || is_digit(text[0])) return 1;
+    for (const std::string_view special : {"<|startoftext|>", "<|endoftext|>"})
+      if (text.starts_with(special)) return special.size();
+    if (text[0] == '\'')
+      for (const std::string_view ending : {"re", "ve", "ll", "s", "t", "m", "d"}) {
+        std::size_t n = 0;
+        while (n < ending.size() && n + 1 < text.size() && lower(text[n + 1]) == ending[n]) ++n;
+        if (n == ending.size()) return n + 1;
+      }
+    const bool letters = is_letter(text[0]);
+    std::size_t n = 1;
+    while (n < text.size() && !is_space(text[n]) && !is_digit(text[n]) && is_letter(text[n]) == letters) ++n;
+    return n;
+  }
+
+  // Merges the pair of the lowest rank until none is left.
+  void append(std::string_view word, std::vector<int>& out) const {
+    if (const auto whole = ids_.find(std::string(word)); word.starts_with("<|") && whole != ids_.end()) {
+      out.push_back(whole->second);
+      return;
+    }
+    std::vector<std::string> parts;
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      auto byte = static_cast<unsigned char>(lower(word[i]));
+      const bool latin = i > 0 && word[i - 1] == '\xC3' && byte >= 0x80 && byte <= 0x9E && byte != 0x97;  // U+00C0 to U+00DE
+      if (latin) byte = static_cast<unsigned char>(byte + 0x20);
+      parts.push_back(letters_[byte]);
+    }
+    parts.back() += "</w>";
+    while (parts.size() > 1) {
+      std::size_t best = parts.size(), lowest = std::numeric_limits<std::size_t>::max();
+      for (std::size_t i = 0; i + 1 < parts.size(); ++i)
+        if (const auto at = ranks_.find({parts[i], parts[i + 1]}); at != ranks_.end() && at->second < lowest) {
+          lowest = at->second;
+          best = i;
+        }
+      if (best == parts.size()) break;
+      // Every place where this pair stands, from the left.
+      const std::string first = parts[best], second = parts[best + 1];
+      std::vector<std::string> merged;
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        if (i + 1 < parts.size() && parts[i] == first && parts[i + 1] == second) {
+          merged.push_back(first + second);
+          ++i;
+        } else {
+          merged.push_back(parts[i]);
+        }
+      }
+      parts = std::move(merged);
+    }
+    for (const std::string& part : parts) out.push_back(require(part));
+  }
+
+  static std::string encode_utf8(unsigned code) {  // below 0x800
+    if (code < 0x80) return {static_cast<char>(code)};
+    return {static_cast<char>(0xC0u | (code >> 6)), static_cast<char>(0x80u | (code & 63u))};
+  }
+
+  std::unordered_map<std::string, std::int32_t> ids_;
+  std::map<std::pair<std::string, std::string>, std::size_t> ranks_;
+  std::array<std::string, 256> letters_;  // every byte as the printable character that stands for it
+  std::int32_t begin_ = 0, end_ = 0;
+};
+
+}  // namespace mobilediffusion

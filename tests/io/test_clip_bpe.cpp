@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// CLIP's byte pairs on a vocabulary of a few words. The expected ids are those of transformers' CLIPTokenizer on the same files.
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "clip_files.hpp"
+#include "mobilediffusion/io/tokenizer.hpp"
+#include "temporary_folder.hpp"
+
+using namespace mobilediffusion;
+
+TEST_CASE("CLIP's tokenizer cuts words and merges pairs by rank", "[io][tokenizer]") {
+  const ClipBpe bpe(clip_files::vocab(), clip_files::merges());
+  const auto text_of = [&](const char* text) {
+    std::string out;
+    for (const int id : bpe.encode(text)) out += (out.empty() ? "" : " ") + clip_files::tokens()[static_cast<std::size_t>(id)];
+    return out;
+  };
+  CHECK(text_of("a red cat") == "a</w> red</w> cat</w>");
+  CHECK(text_of("  A RED   cat\n") == "a</w> red</w> cat</w>");
+  CHECK(text_of("cats") == "ca t s</w>");  // "t s</w>" is no pair, and "ca t" is none either
+  CHECK(text_of("red,cat") == "red</w> ,</w> cat</w>");
+  CHECK(text_of("cat's") == "cat</w> 's</w>");
+  CHECK(text_of("c12") == "c</w> 1</w> 2</w>");
+  CHECK(text_of("caf\xC3\xA9") == "ca f \xC3\x83 \xC2\xA9</w>");  // bytes C3 and A9 as printable letters
+  CHECK(text_of("\xC3\x80") == "\xC3\x83 \xC5\x82</w>");         // in lower case; byte A0 has no letter of its own
+  CHECK(text_of("aaa") == "aa a</w>");
+  CHECK(text_of("<|endoftext|>") == "<|endoftext|>");
+  CHECK(text_of("") == "");
+  CHECK_THROWS_AS(bpe.encode("z"), Error);
+}
+
+TEST_CASE("a prompt in CLIP's tokens is framed by its own begin, end and padding", "[io][tokenizer]") {
+  const ClipBpe bpe(clip_files::vocab(), clip_files::merges());
+  const std::int32_t begin = bpe.begin(), end = bpe.end(), red = bpe.require("red</w>");
+  const Tokenizer as_sd15(bpe, end), as_sd21(bpe, 0);
+  CHECK(as_sd15.encode("red", 5) == std::vector<std::int32_t>{begin, red, end, end, end});
+  CHECK(as_sd21.encode("red", 5) == std::vector<std::int32_t>{begin, red, end, 0, 0});
+  CHECK(as_sd15.encode_unconditional(3) == std::vector<std::int32_t>{begin, end, end});
+  CHECK(as_sd15.vocabulary() == clip_files::tokens().size());
+  expect(error_of([&] { as_sd15.encode("red red red red", 5); }), "6 tokens");
+  expect(error_of([&] { as_sd15.encode(" ", 5); }), "empty");
+}
+
+TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {
+  const auto refusal = [](const std::string& vocab, const std::string& merges) {
+    return error_of([&] { ClipBpe(vocab, merges); });
+  };
+  const std::string vocab = clip_files::vocab(), merges = clip_files::merges();
+  CHECK(refusal(vocab, merges).empty());
+  expect(refusal("", merges), "vocab.json: expected an object");
+  expect(refusal("{", merges), "vocab.json: expected an object");
+  expect(refusal("[1]", merges), "vocab.json: expected an object");
+  expect(refusal(R"({"a": 0})", merges), "\"<|startoftext|>\": missing");
+  expect(refusal(R"({"a": 7})", merges), "expected an id below 1");
+  expect(refusal(R"({"a": "b"})", merges), "expected an id below 1");
+  expect(refusal(vocab, ""), "merges.txt: empty");
+  expect(refusal(vocab, "#version: 0.2\nab\n"), "expected two parts a line, found \"ab\"");
+}

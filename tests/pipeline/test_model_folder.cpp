@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Models in the layout of diffusers: a folder for each network, sharded or not, and every way in which one can be wrong.
+#include <array>
+#include <functional>
+
+#include "../io/clip_files.hpp"
+#include "../io/temporary_folder.hpp"
+#include "catch.hpp"
+#include "mobilediffusion/config/presets.hpp"
+#include "mobilediffusion/pipeline.hpp"
+#include "model_files.hpp"
+
+using namespace mobilediffusion;
+using namespace model_files;
+
+namespace {
+
+using Tiny = TextToImage<presets::tiny>;
+using Edit = std::function<void(Tensors&)>;
+
+constexpr auto unet_file = "unet/diffusion_pytorch_model.safetensors";
+
+// Writes the three networks, the tokenizer and the scheduler; edit_unet: changes the UNet's list of tensors first.
+void write_folder(const std::filesystem::path& root, const ModelWeights<presets::tiny>& weights, const Edit& edit_unet = {},
+                  Dtype dtype = Dtype::f32) {
+  for (const char* part : {"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
+    std::filesystem::create_directories(root / part);
+  const auto write = [&](const char* path, const auto& part, const Edit& edit) {
+    Tensors tensors;
+    list_weights(tensors, "", part, dtype);
+    if (edit) edit(tensors);
+    write_safetensors(root / path, tensors, {{"format", "pt"}});
+  };
+  write(unet_file, weights.unet, edit_unet);
+  write("vae/diffusion_pytorch_model.safetensors", weights.vae, {});
+  write("text_encoder/model.safetensors", weights.text_encoder, {});
+  write_file(root / "tokenizer" / "vocab.json", clip_files::vocab());
+  write_file(root / "tokenizer" / "merges.txt", clip_files::merges());
+  write_file(root / "scheduler" / "scheduler_config.json", R"({"prediction_type": "v_prediction"})");
+}
+
+// Splits the UNet's file in two shards with an index.
+void shard(const std::filesystem::path& root, const ModelWeights<presets::tiny>& weights) {
+  Tensors all;
+  list_weights(all, "", weights.unet, Dtype::f32);
+  const std::size_t half = all.size() / 2;
+  const std::array names{"diffusion_pytorch_model-00001-of-00002.safetensors",
+                         "diffusion_pytorch_model-00002-of-00002.safetensors"};
+  std::string map;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    map += (i == 0 ? "\"" : ", \"") + all[i].name + "\": \"" + names[i < half ? 0 : 1] + "\"";
+  write_safetensors(root / "unet" / names[0], Tensors(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(half)), {});
+  write_safetensors(root / "unet" / names[1], Tensors(all.begin() + static_cast<std::ptrdiff_t>(half), all.end()), {});
+  write_file(root / "unet" / "diffusion_pytorch_model.safetensors.index.json",
+             "{\"metadata\": {}, \"weight_map\": {" + map + "}}");
+  std::filesystem::remove(root / unet_file);
+}
+
+std::vector<std::uint8_t> picture(Tiny& model) {
+  std::array<std::int32_t, 2 * Tiny::context_length> ids{};
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i % 9);
+  std::vector<std::uint8_t> rgb(3 * Tiny::width * Tiny::height);
+  CHECK(model.generate(ids, 5, 2, 2.0f, rgb, [](Progress) { return true; }));
+  return rgb;
+}
+
+}  // namespace
+
+TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, whatever its attention's names", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<presets::tiny> random;
+  random.write(folder / "model.safetensors");
+  Tiny file(folder / "model.safetensors", 1);
+  const auto expected = picture(file);
+
+  const auto root = folder / "model";
+  write_folder(root, random.weights);
+  Tiny whole(root, 1);
+  CHECK(picture(whole) == expected);
+  // Its tokenizer is the folder's own.
+  CHECK(whole.tokenizer().encode("a red cat", 7)[2] == 22);
+  CHECK(whole.generate({.prompt = "a red cat", .seed = 1, .steps = 1}).width == Tiny::width);
+
+  shard(root, random.weights);
+  Tiny sharded(root, 1);
+  CHECK(picture(sharded) == expected);
+
+  // The first autoencoders that were published have other names; old text encoders store a constant besides.
+  Tensors vae, text;
+  list_weights(vae, "", random.weights.vae, Dtype::f32);
+  std::size_t renamed = 0;
+  for (TensorToWrite& t : vae)
+    for (const auto& [now, then] :
+         {std::pair{".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}})
+      if (const std::size_t at = t.name.find(now); at != std::string::npos) {
+        t.name.replace(at, std::string(now).size(), then);
+        ++renamed;
+      }
+  CHECK(renamed == 16);
+  write_safetensors(root / "vae" / "diffusion_pytorch_model.safetensors", vae, {});
+  list_weights(text, "", random.weights.text_encoder, Dtype::f32);
+  text.push_back({.name = "text_model.embeddings.position_ids", .dtype = Dtype::i64, .shape = {0}, .fill = [](auto) {}});
+  write_safetensors(root / "text_encoder" / "model.safetensors", text, {});
+  Tiny old(root, 1);
+  CHECK(picture(old) == expected);
+
+  // Half precision, by its usual file name.
+  write_folder(folder / "half", random.weights, {}, Dtype::f16);
+  for (const char* path : {"unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"})
+    std::filesystem::rename(folder / "half" / (std::string(path) + ".safetensors"),
+                            folder / "half" / (std::string(path) + ".fp16.safetensors"));
+  Tiny half(folder / "half", 1);
+  const auto near = picture(half);
+  int most = 0;
+  for (std::size_t i = 0; i < near.size(); ++i) most = std::max(most, std::abs(int{near[i]} - int{expected[i]}));
+  CHECK(most <= 8);
+}
+
+TEST_CASE("a folder that is not the model is refused before anything is used", "[pipeline]") {
+  const RandomModel<presets::tiny> random;
+  const auto refusal = [&](const Edit& edit_unet, const std::function<void(const std::filesystem::path&)>& then = {}) {
+    const TemporaryFolder folder;
+    const auto root = folder / "model";
+    write_folder(root, random.weights, edit_unet);
+    if (then) then(root);
+    return error_of([&] { Tiny model(root, 1); });
+  };
+  const auto without = [](const char* name) {
+    return [=](Tensors& t) { std::erase_if(t, [&](const auto& x) { return x.name == name; }); };
+  };
+  CHECK(refusal({}).empty());
+  expect(refusal(without("conv_in.bias")), "tensor \"conv_in.bias\": missing, expected shape [8]");
+  expect(refusal([](Tensors& t) { t.push_back({.name = "extra", .shape = {0}}); }), "tensor \"extra\": unknown to the model");
+  expect(refusal([](Tensors& t) { std::swap(tensor(t, "conv_in.weight").shape[0], tensor(t, "conv_in.weight").shape[1]); }),
+         "tensor \"conv_in.weight\": expected shape [8, 3, 3, 3], found [3, 8, 3, 3]");
+  expect(refusal([](Tensors& t) { put_last_float(tensor(t, "conv_in.bias"), std::numeric_limits<float>::quiet_NaN()); }),
+         "tensor conv_in.bias");
+  expect(refusal([](Tensors& t) {
+           TensorToWrite& b = tensor(t, "conv_in.bias");
+           b = {.name = b.name, .dtype = Dtype::i32, .shape = {8}, .fill = [](auto) {}};
+         }),
+         "expected dtype F32, F16 or BF16, found I32");
+
+  const auto remove = [](const char* what) { return [=](const auto& root) { std::filesystem::remove_all(root / what); }; };
+  const auto replace = [](const char* what, const char* with) {
+    return [=](const auto& root) { write_file(root / what, std::string_view(with)); };
+  };
+  expect(refusal({}, remove("vae")), "expected diffusion_pytorch_model.safetensors or");
+  expect(refusal({}, remove("text_encoder/model.safetensors")), "expected model.safetensors or");
+  expect(refusal({}, remove("tokenizer/merges.txt")), "merges.txt");
+  expect(refusal({}, replace("tokenizer/vocab.json", "{}")), "vocab.json: expected an object");
+  expect(refusal({}, replace("tokenizer/special_tokens_map.json", R"({"pad_token": "<pad>"})")), "\"<pad>\": missing");
+  expect(refusal({}, replace("scheduler/scheduler_config.json", R"({"prediction_type": "epsilon"})")),
+         "prediction_type: expected v_prediction, found \"epsilon\"");
+  expect(refusal({}, replace("vae/diffusion_pytorch_model.safetensors", "12345678")), "diffusion_pytorch_model.safetensors");
+
+  const auto sharded = [&](const std::function<void(const std::filesystem::path&)>& then) {
+    return refusal({}, [&](const std::filesystem::path& root) {
+      shard(root, random.weights);
+      then(root);
+    });
+  };
+  const std::string second = "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+                    index = "unet/diffusion_pytorch_model.safetensors.index.json";
+  expect(sharded(remove(second.c_str())), "shard \"diffusion_pytorch_model-00002-of-00002.safetensors\": missing");
+  expect(sharded([&](const auto& root) { std::filesystem::resize_file(root / second, 100); }), "00002-of-00002");
+  expect(sharded(replace(index.c_str(), "{}")), "expected an object \"weight_map\"");
+  expect(sharded(replace(index.c_str(), R"({"weight_map": {"conv_in.bias": "../secret.safetensors"}})")),
+         "is not in this folder");
+  expect(sharded(replace(index.c_str(), R"({"weight_map": {"nothing": "diffusion_pytorch_model-00001-of-00002.safetensors"}})")),
+         "tensor \"nothing\": missing in shard");
+  expect(sharded(
+             replace(index.c_str(), R"({"weight_map": {"conv_in.bias": "diffusion_pytorch_model-00001-of-00002.safetensors"}})")),
+         "is not in the index");
+}
+
+TEST_CASE("the UNet of a known preset is named", "[pipeline]") {
+  std::vector<TensorView> tensors(442);
+  const std::vector<std::byte> bytes(16);
+  for (TensorView& t : tensors) t = {.name = "t", .dtype = Dtype::f16, .shape = {1}, .bytes = {bytes.data(), 2}};
+  CHECK(detail::preset_of(tensors).empty());
+  tensors.back().bytes = {bytes.data(), 2 * (579'384'964 - 441)};  // only its size is looked at
+  CHECK(detail::preset_of(tensors) == "presets::bk_sdm_base");
+}
