@@ -41,10 +41,6 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch)->capture_default_str();
   app.add_option("--micro-batch", options.micro_batch)->capture_default_str();
   app.add_option("--rate", options.rate, "peak learning rate")->capture_default_str();
-  app.add_option("--pooled-dropout", options.pooled_dropout,
-                 "share of samples whose words come through attention alone, after single-steps")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
   app.add_option("--from", options.from, "model file to start text encoder and UNet from");
   app.add_option("--scenes", options.scenes, "cached pictures of two objects")->capture_default_str();
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->capture_default_str();

@@ -138,10 +138,8 @@ inline void train_diffusion(const TrainingOptions& o) {
   std::vector<std::int32_t> ids(o.batch * demo.text.length);
   double loss = 0;
   while (trainer.state.step < o.steps) {
-    // What things are called is learnt from pictures of one thing; who stands where only then, and by attention.
-    const bool singles = trainer.state.step < o.single_steps;
-    const Mixture& mixture = singles ? singles_mixture : scenes_mixture;
-    trainer.set_pooled_dropout(singles ? 0.0f : o.pooled_dropout);
+    // What things are called is learnt from pictures of one thing; who stands where only then.
+    const Mixture& mixture = trainer.state.step < o.single_steps ? singles_mixture : scenes_mixture;
     for (std::size_t i = 0; i < o.batch; ++i) {
       const std::size_t e = cache.entry(trainer.state.step * o.batch + i, mixture);
       pictures[i] = cache.latents(e);

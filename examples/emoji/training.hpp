@@ -28,7 +28,7 @@ struct TrainingOptions {
   std::size_t vae_steps = 3500, decoder_steps = 4000, vae_batch = 8;
   float vae_rate = 1.5e-3f;
   std::size_t steps = 26000, single_steps = 7000, batch = 32, micro_batch = 16;
-  float rate = 1e-3f, pooled_dropout = 0.85f;
+  float rate = 1e-3f;
   std::filesystem::path from{};  // a model file whose text encoder and UNet the last stage starts from
   std::size_t scenes = 32000;
   std::size_t save_every = 250, sheet_every = 2000;

@@ -28,9 +28,6 @@ struct DiffusionOptions {
   OptimizerOptions optimizer{};
   std::size_t batch = 64, micro_batch = 16;  // a step has batch / micro_batch passes (Passes says how they use threads)
   float caption_dropout = 0.1f;              // share of samples that learn the unconditional model
-  // Share of samples without the pooled embedding. It says what is in the picture but not where, and as long as it does,
-  // cross-attention has nothing to learn from pictures of one thing.
-  float pooled_dropout = 0.0f;
   std::uint64_t seed = 1;
 };
 
@@ -56,9 +53,6 @@ class DiffusionTrainer {
     initialize(state.weights, options.seed);
     state.start_average();
   }
-
-  // From the next step on.
-  void set_pooled_dropout(float share) { options_.pooled_dropout = share; }
 
   // pictures[i]: the latents of sample i, unit variance; ids [batch][length]; unconditional [length]: tokens of no caption.
   // Times, noise and dropped captions depend on the seed, the step and the place in the batch only.
@@ -118,7 +112,6 @@ class DiffusionTrainer {
     std::vector<std::int32_t> tokens(n * length);
     std::vector<float> times(n);
     std::vector<NoiseLevel> levels(n);
-    std::vector<char> no_pooled(n);
     float *z = stack.take(n * latents), *goal = stack.take(n * latents), *steps = stack.take(n);
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
     for (std::size_t i = 0; i < n; ++i) {
@@ -127,7 +120,6 @@ class DiffusionTrainer {
       const float place = (static_cast<float>(first + i) + draw.uniform()) / static_cast<float>(options_.batch);
       times[i] = shifted(place, shift);
       const bool dropped = draw.uniform() < options_.caption_dropout;
-      no_pooled[i] = draw.uniform() < options_.pooled_dropout;
       levels[i] = noise_level(M.sampler.schedule, times[i]);
       steps[i] = timestep(M.sampler.schedule, times[i]);
       std::copy_n(dropped ? unconditional : ids + (first + i) * length, length,
@@ -150,11 +142,6 @@ class DiffusionTrainer {
     typename Text::Saved text{};
     typename Net::Saved net{};
     Text::forward(c, state.weights.text_encoder, tokens.data(), context, pooled, text);
-    const auto drop_pooled = [&](float* x) {
-      for (std::size_t i = 0; i < n && M.text.pooled > 0; ++i)
-        if (no_pooled[i]) std::fill_n(x + i * Text::pooled_floats, Text::pooled_floats, 0.0f);
-    };
-    drop_pooled(pooled);
     float* y = stack.take(n * latents);
     Net::forward(c, state.weights.unet, z, steps, context, pooled, y, net);
     stack.keep(false);
@@ -176,7 +163,6 @@ class DiffusionTrainer {
     float* d_context = stack.take_zeroed(n * Text::context_floats);
     float* d_pooled = M.text.pooled > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
     Net::backward(c, state.weights.unet, gradients.unet, net, y, nullptr, d_context, d_pooled);
-    drop_pooled(d_pooled);
     Text::backward(c, state.weights.text_encoder, gradients.text_encoder, text, d_context, d_pooled);
     return losses;
   }
