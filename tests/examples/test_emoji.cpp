@@ -187,12 +187,14 @@ TEST_CASE("emoji: training never shows what is held out", "[emoji]") {
   visible[0][3] = false;
   const Dataset data(vocabulary, visible, 7), again(vocabulary, visible, 7), other(vocabulary, visible, 8);
   std::set<Task> tasks;
-  std::size_t differs = 0;
+  std::size_t differs = 0, two_objects[2] = {};
   for (std::uint64_t k = 0; k < 4000; ++k) {
-    const Sample s = data.training_sample(k);
+    const Mixture& mixture = k % 2 == 0 ? singles_mixture : scenes_mixture;
+    const Sample s = data.training_sample(k, mixture), same = again.training_sample(k, mixture);
     tasks.insert(s.task);
-    bool fine = !data.held_out(s) && s.caption == again.training_sample(k).caption && s.scene == again.training_sample(k).scene;
-    differs += s.caption != other.training_sample(k).caption;
+    two_objects[k % 2] += s.task == Task::pair || s.task == Task::size;
+    bool fine = !data.held_out(s) && s.caption == same.caption && s.scene == same.scene;
+    differs += s.caption != other.training_sample(k, mixture).caption;
     for (const Placement& p : s.scene.objects) {
       fine = fine && data.training_background(p.concept_id, s.scene.background) && p.x >= 0 && p.y >= 0 && p.x + p.size <= 128 &&
              p.y + p.size <= 128;
@@ -205,6 +207,8 @@ TEST_CASE("emoji: training never shows what is held out", "[emoji]") {
   }
   CHECK(tasks.size() == 4);
   CHECK(differs > 2000);
+  CHECK(two_objects[0] == Approx(2000 * 0.25).epsilon(0.15));
+  CHECK(two_objects[1] == Approx(2000 * 0.65).epsilon(0.1));
   for (std::size_t i = 0; i < vocabulary.size(); ++i) {
     CHECK(data.heldout_background(i) != Dataset::none);
     CHECK(data.heldout_background(i) != white_background);

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// One variant's row. Instantiated in a translation unit for each variant.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+#include "mobilediffusion/train/initialize.hpp"
+#include "row.hpp"
+
+namespace ablation {
+
+template <std::size_t I>
+Row measure(int threads, std::size_t repetitions) {
+  using Net = md::Unet<variants[I].unet>;
+  Row row{Net::parameters, Net::macs, Net::weight_bytes, Net::activation_bytes, {}};
+  if (repetitions == 0) return row;
+  const md::Executor ex(threads);
+  const md::AlignedBuffer blob(md::reflect::storage_floats<typename Net::Weights>());
+  typename Net::Weights weights{};
+  md::reflect::bind(weights, blob.data());
+  md::train::initialize(weights, 1, {.zero_branches = false});
+  std::vector<float> packed;
+  md::reflect::visit(weights, [&]<class Leaf>(std::string_view, Leaf& leaf) {
+    if constexpr (Leaf::is_matrix) {
+      packed.resize(Leaf::storage);
+      md::kernels::pack_weights(leaf.data, Leaf::rows, Leaf::columns, packed.data());
+      std::copy(packed.begin(), packed.end(), leaf.data);
+    }
+  });
+  const md::AlignedBuffer activations(Net::stack_floats(md::Plan::inference, 1));
+  std::vector<float> z(Net::latent_floats), y(Net::latent_floats), context(Net::context_floats);
+  md::Random(1, 1).normals(z);
+  md::Random(1, 2).normals(context);
+  const float timestep = 500.0f;
+  for (std::size_t i = 0; i <= repetitions; ++i) {
+    md::Stack stack(activations);
+    md::Context c{ex, stack, 1, true};
+    typename Net::Saved saved{};
+    const auto start = std::chrono::steady_clock::now();
+    Net::forward(c, weights, z.data(), &timestep, context.data(), nullptr, y.data(), saved);
+    if (i > 0) row.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(row.seconds.begin(), row.seconds.end());
+  return row;
+}
+
+}  // namespace ablation
