@@ -20,14 +20,12 @@ Row measure(int threads, std::size_t repetitions) {
   typename Net::Weights weights{};
   md::reflect::bind(weights, blob.data());
   md::train::initialize(weights, 1, {.zero_branches = false});
-  std::vector<float> packed;
-  md::reflect::visit(weights, [&]<class Leaf>(std::string_view, Leaf& leaf) {
-    if constexpr (Leaf::is_matrix) {
-      packed.resize(Leaf::storage);
-      md::kernels::pack_weights(leaf.data, Leaf::rows, Leaf::columns, packed.data());
-      std::copy(packed.begin(), packed.end(), leaf.data);
-    }
-  });
+  std::vector<float> scratch;
+  for (const md::reflect::LeafView& leaf : md::reflect::leafs(weights)) {
+    if (!leaf.type->is_matrix) continue;
+    scratch.resize(std::max(scratch.size(), leaf.type->count));
+    md::kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
+  }
   const md::AlignedBuffer activations(Net::stack_floats(md::Plan::inference, 1));
   std::vector<float> z(Net::latent_floats), y(Net::latent_floats), context(Net::context_floats);
   md::Random(1, 1).normals(z);

@@ -56,7 +56,7 @@ template <class Weights>
 std::size_t count_layers() {
   std::size_t n = 0;
   Weights weights{};
-  md::reflect::visit(weights, [&](std::string_view path, auto&) { n += path.ends_with("bias") ? 0 : 1; });
+  for (const md::reflect::LeafView& leaf : md::reflect::leafs(weights)) n += leaf.path.ends_with("bias") ? 0 : 1;
   return n;
 }
 

@@ -55,12 +55,11 @@ class Autoencoder {
   }
 
   // Changes with any weight that latents depend on (FNV-1a over the encoder's bytes).
-  std::uint64_t encoder_checksum() {
+  std::uint64_t encoder_checksum() const {
     std::uint64_t h = 0xcbf29ce484222325u;
-    md::reflect::visit(weights.encoder, [&]<class Leaf>(std::string_view, Leaf& leaf) {
-      for (const std::byte b : std::as_bytes(std::span<const float>(leaf.data, Leaf::count)))
+    for (const md::reflect::LeafView& leaf : md::reflect::leafs(weights.encoder))
+      for (const std::byte b : std::as_bytes(std::span<const float>(leaf.data(), leaf.type->count)))
         h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
-    });
     return h;
   }
 

@@ -27,7 +27,7 @@ struct TrainingOptions {
   std::uint64_t seed = 1;
   std::size_t vae_steps = 3500, decoder_steps = 4000, vae_batch = 8;
   float vae_rate = 1.5e-3f;
-  std::size_t steps = 26000, single_steps = 7000, batch = 32, micro_batch = 16;
+  std::size_t steps = 21500, single_steps = 7000, batch = 32, micro_batch = 16;
   float rate = 1e-3f;
   std::filesystem::path from{};  // a model file whose text encoder and UNet the last stage starts from
   std::size_t scenes = 32000;

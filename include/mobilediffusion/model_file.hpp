@@ -43,7 +43,7 @@ void check_model(const SafetensorsFile& file) {
   if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n) {
     std::vector<std::string> known;
     ModelWeights<M> weights{};
-    reflect::visit(weights, [&](std::string_view path, auto&) { known.emplace_back(path); });
+    for (const reflect::LeafView& leaf : reflect::leafs(weights)) known.push_back(leaf.path);
     std::sort(known.begin(), known.end());
     const auto is_foreign = [&](const TensorView& t) { return !std::binary_search(known.begin(), known.end(), t.name); };
     const auto foreign = std::find_if(file.tensors().begin(), file.tensors().end(), is_foreign);

@@ -121,12 +121,10 @@ class TextToImage {
         activations_(activation_bytes / 4) {
     reflect::bind(weights_, blob_.data());
     std::vector<float> scratch;
-    source.read(weights_, [&]<class Leaf>(Leaf& leaf) {
-      if constexpr (Leaf::is_matrix) {
-        scratch.resize(Leaf::storage);
-        kernels::pack_weights(leaf.data, Leaf::rows, Leaf::columns, scratch.data());
-        std::copy(scratch.begin(), scratch.end(), leaf.data);
-      }
+    source.read(weights_, [&](const reflect::LeafView& leaf) {
+      if (!leaf.type->is_matrix) return;
+      scratch.resize(std::max(scratch.size(), leaf.type->count));
+      kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
     });
   }
 

@@ -73,12 +73,11 @@ class Case {
       expect_results("input_gradients/");
       expect_gradients();
     }
-    mobilediffusion::reflect::visit(weights_, [&]<class Leaf>(std::string_view, Leaf& leaf) {
-      if constexpr (Leaf::is_matrix) {
-        std::vector<float> scratch(Leaf::count);
-        mobilediffusion::kernels::pack_weights_in_place(leaf.data, Leaf::rows, Leaf::columns, scratch.data());
-      }
-    });
+    for (const auto& leaf : mobilediffusion::reflect::leafs(weights_)) {
+      if (!leaf.type->is_matrix) continue;
+      std::vector<float> scratch(leaf.type->count);
+      mobilediffusion::kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
+    }
     const mobilediffusion::AlignedBuffer memory(stack_floats);
     mobilediffusion::Stack stack(memory);
     mobilediffusion::Context c{executor_, stack, batch, true};
@@ -135,19 +134,18 @@ class Case {
     }
   }
   void expect_gradients() const {
-    mobilediffusion::reflect::visit(gradients_, [&]<class L>(std::string_view path, L& leaf) {
-      using Leaf = std::remove_const_t<L>;
-      const std::vector<float> expected = read("gradients/" + std::string(path));
-      std::vector<float> computed(Leaf::count);
-      mobilediffusion::detail::to_file_order<Leaf>(leaf.data, computed.data());
+    for (const auto& leaf : mobilediffusion::reflect::leafs(gradients_)) {
+      const std::vector<float> expected = read("gradients/" + leaf.path);
+      std::vector<float> computed(leaf.type->count);
+      mobilediffusion::detail::to_file_order(*leaf.type, leaf.data(), computed.data());
       double scale = largest(expected);
       // The bias of softmax attention's keys has no gradient, only rounding: measured by that of their weight.
       for (const std::string_view key : {"to_k.bias", "k_proj.bias"})
-        if (path.ends_with(key)) scale = largest(read("gradients/" + std::string(path.substr(0, path.size() - 4)) + "weight"));
+        if (leaf.path.ends_with(key)) scale = largest(read("gradients/" + leaf.path.substr(0, leaf.path.size() - 4) + "weight"));
       const double relative_error = error(computed.data(), expected, scale);
-      INFO("golden " << prefix_ << "gradients/" << path);
+      INFO("golden " << prefix_ << "gradients/" << leaf.path);
       CHECK(relative_error < tolerance);
-    });
+    }
   }
 
   mobilediffusion::SafetensorsFile file_;

@@ -134,7 +134,7 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
   expect(refusal([](Tensors& t) { std::swap(tensor(t, "conv_in.weight").shape[0], tensor(t, "conv_in.weight").shape[1]); }),
          "tensor \"conv_in.weight\": expected shape [8, 3, 3, 3], found [3, 8, 3, 3]");
   expect(refusal([](Tensors& t) { put_last_float(tensor(t, "conv_in.bias"), std::numeric_limits<float>::quiet_NaN()); }),
-         "tensor conv_in.bias");
+         "tensor \"conv_in.bias\": expected finite numbers");
   expect(refusal([](Tensors& t) {
            TensorToWrite& b = tensor(t, "conv_in.bias");
            b = {.name = b.name, .dtype = Dtype::i32, .shape = {8}, .fill = [](auto) {}};

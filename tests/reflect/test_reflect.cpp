@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names, order, sizes and binding of reflected weights.
-#include "catch.hpp"
-
 #include <set>
 #include <string>
 #include <vector>
 
+#include "catch.hpp"
 #include "mobilediffusion/core/memory.hpp"
 #include "mobilediffusion/reflect/reflect.hpp"
 
@@ -84,9 +83,11 @@ static_assert(reflect::parameters<Param<2, 3>>() == 6 && reflect::leaf_count<Abs
 TEST_CASE("reflect: names follow fields and elements in order", "[reflect]") {
   BlockWeights<true> block;
   CHECK(paths(block) == std::vector<std::string>{"norm1", "attn1.to_q.weight", "attn1.to_out.0.weight", "attn1.to_out.0.bias",
-                                                 "ff.net.0.proj.weight", "ff.net.0.proj.bias", "ff.net.2.weight", "ff.net.2.bias"});
+                                                 "ff.net.0.proj.weight", "ff.net.0.proj.bias", "ff.net.2.weight",
+                                                 "ff.net.2.bias"});
   BlockWeights<false> pruned;
-  CHECK(paths(pruned) == std::vector<std::string>{"ff.net.0.proj.weight", "ff.net.0.proj.bias", "ff.net.2.weight", "ff.net.2.bias"});
+  CHECK(paths(pruned) ==
+        std::vector<std::string>{"ff.net.0.proj.weight", "ff.net.0.proj.bias", "ff.net.2.weight", "ff.net.2.bias"});
 }
 
 TEST_CASE("reflect: arrays, tuples and absent parts nest", "[reflect]") {
@@ -143,3 +144,33 @@ TEST_CASE("reflect: the visitor sees the leaf itself", "[reflect]") {
 }
 
 }  // namespace
+
+TEST_CASE("leafs are the visitor's, as values") {
+  struct Model {
+    LinearWeights<4, 8> linear;
+    std::tuple<Param<3>, Absent, DepthwiseFilter<6, 3>> rest;
+    Filter<5, 2, 3> filter;
+  };
+  const AlignedBuffer blob(reflect::storage_floats<Model>());
+  Model model{};
+  reflect::bind(model, blob.data());
+  const auto leafs = reflect::leafs(model);
+  REQUIRE(leafs.size() == reflect::leaf_count<Model>());
+  std::size_t i = 0;
+  reflect::visit(model, [&]<class Leaf>(std::string_view path, Leaf& leaf) {
+    const reflect::LeafView& view = leafs[i++];
+    CHECK(view.path == path);
+    CHECK(view.data() == leaf.data);
+    CHECK(view.type->count == Leaf::count);
+    CHECK(view.type->storage == Leaf::storage);
+    CHECK(
+        std::equal(view.type->file_shape.begin(), view.type->file_shape.end(), Leaf::file_shape.begin(), Leaf::file_shape.end()));
+    CHECK(view.type->outer * view.type->inner * view.type->taps == Leaf::count);
+    CHECK(view.type->is_matrix == Leaf::is_matrix);
+    CHECK(view.type->rows * view.type->columns == (Leaf::is_matrix ? Leaf::count : 0));
+  });
+  // They follow the weights to another place.
+  const AlignedBuffer other(reflect::storage_floats<Model>());
+  reflect::bind(model, other.data());
+  CHECK(leafs.front().data() == other.data());
+}

@@ -11,10 +11,13 @@
 #include <boost/pfr/core.hpp>
 #include <concepts>
 #include <cstddef>
+#include <span>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "../core/error.hpp"
 #include "../core/param.hpp"
@@ -256,6 +259,52 @@ template <class W, class F>
 void visit(W& weights, F&& f) {
   detail::Path path;
   detail::walk(weights, path, f);
+}
+
+// What a leaf's type says, as values.
+struct LeafType {
+  std::span<const std::size_t> file_shape;
+  std::size_t count, storage, rows, columns, outer, inner, taps;  // rows, columns: 0 unless it is a matrix
+  bool is_matrix;
+};
+template <class L>
+inline constexpr LeafType leaf_type{L::file_shape,
+                                    L::count,
+                                    L::storage,
+                                    L::is_matrix ? L::file_shape[0] : 0,
+                                    L::is_matrix ? L::count / L::file_shape[0] : 0,
+                                    L::outer,
+                                    L::inner,
+                                    L::taps,
+                                    L::is_matrix};
+
+// One leaf of some weights, as a value: loops over these compile once, a visitor once for each type of leaf.
+struct LeafView {
+  std::string path;
+  const LeafType* type;
+  float* const* slot;  // the leaf's pointer
+
+  float* data() const { return *slot; }
+};
+
+namespace detail {
+struct Collect {
+  std::vector<LeafView>& out;
+  template <class L>
+  void operator()(std::string_view path, L& leaf) {
+    add(path, leaf_type<std::remove_const_t<L>>, &leaf.data);
+  }
+  void add(std::string_view path, const LeafType& type, float* const* slot) { out.push_back({std::string(path), &type, slot}); }
+};
+}  // namespace detail
+
+// All leafs in order. The weights must outlive what is returned.
+template <class W>
+std::vector<LeafView> leafs(W& weights) {
+  std::vector<LeafView> out;
+  out.reserve(leaf_count<W>());
+  visit(weights, detail::Collect{out});
+  return out;
 }
 
 // Points the leafs at consecutive places of blob: storage_floats<W>() floats, on a 64-byte boundary.

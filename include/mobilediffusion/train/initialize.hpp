@@ -2,8 +2,11 @@
 // Random weights by name: the rules that a training starts from.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "../core/random.hpp"
@@ -21,24 +24,34 @@ struct InitializeRules {
 template <class W>
 void initialize(W& weights, std::uint64_t seed, InitializeRules rules = {}) {
   std::uint64_t stream = 0;
-  reflect::visit(weights, [&]<class Leaf>(std::string_view path, Leaf& leaf) {
-    const auto has = [&](std::string_view part) { return path.find(part) != std::string_view::npos; };
-    const auto fill = [&](float value) { for (std::size_t i = 0; i < Leaf::count; ++i) leaf.data[i] = value; };
+  for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+    const std::string& path = leaf.path;
+    const std::span<float> values(leaf.data(), leaf.type->count);
+    const auto has = [&](std::string_view part) { return path.find(part) != std::string::npos; };
+    const auto fill = [&](float value) { std::fill(values.begin(), values.end(), value); };
     const auto normal = [&](float deviation) {
-      Random(seed, 0x1000 + stream).normals({leaf.data, Leaf::count});
-      for (std::size_t i = 0; i < Leaf::count; ++i) leaf.data[i] *= deviation;
+      Random(seed, 0x1000 + stream).normals(values);
+      for (float& x : values) x *= deviation;
     };
+    const bool ends_branch = has("conv2.weight") || has("conv2.pointwise") || has("to_out.0") || has("ff.net.2") ||
+                             has("proj_out") || has("out_proj") || has("mlp.fc2");
     ++stream;
-    if (path.ends_with(".bias")) return fill(0.0f);
-    if (has("norm")) return fill(1.0f);
-    if (has("token_embedding")) return normal(rules.token_deviation);
-    if (has("position_embedding") || has("pos_embed")) return normal(rules.position_deviation);
-    const bool ends_branch = has("conv2.weight") || has("conv2.pointwise") || has("to_out.0") || has("ff.net.2") || has("proj_out") ||
-                             has("out_proj") || has("mlp.fc2");
-    if (rules.zero_branches && (ends_branch || path == "conv_out.weight" || path == "unet.conv_out.weight")) return fill(0.0f);
-    const std::size_t fan_in = Leaf::outer == 1 && Leaf::taps > 1 ? Leaf::taps : Leaf::count / Leaf::file_shape[0];
-    normal(1.0f / std::sqrt(static_cast<float>(fan_in)));
-  });
+    if (path.ends_with(".bias")) {
+      fill(0.0f);
+    } else if (has("norm")) {
+      fill(1.0f);
+    } else if (has("token_embedding")) {
+      normal(rules.token_deviation);
+    } else if (has("position_embedding") || has("pos_embed")) {
+      normal(rules.position_deviation);
+    } else if (rules.zero_branches && (ends_branch || path == "conv_out.weight" || path == "unet.conv_out.weight")) {
+      fill(0.0f);
+    } else {
+      const bool depthwise = leaf.type->outer == 1 && leaf.type->taps > 1;
+      const std::size_t fan_in = depthwise ? leaf.type->taps : leaf.type->count / leaf.type->file_shape[0];
+      normal(1.0f / std::sqrt(static_cast<float>(fan_in)));
+    }
+  }
 }
 
 }  // namespace mobilediffusion::train

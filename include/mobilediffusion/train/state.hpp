@@ -56,12 +56,12 @@ class TrainState {
     adamw.learning_rate = learning_rate(o.schedule, step);
     const float scale = clip_scale(norm2, o.clip);
     const float done = static_cast<float>(step), ema = std::min(o.ema_decay, (1.0f + done) / (20.0f + done));
-    reflect::visit(weights, [&]<class Leaf>(std::string_view name, Leaf& leaf) {
-      if (!trains(name)) return;
-      const std::size_t at = static_cast<std::size_t>(leaf.data - weights_.data());
-      adamw_step(ex, adamw, step, leaf.data, gradients_.data() + at, first_.data() + at, second_.data() + at, Leaf::count, scale,
-                 Leaf::is_matrix, average_.data() + at, ema);
-    });
+    for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+      if (!trains(leaf.path)) continue;
+      const std::size_t at = static_cast<std::size_t>(leaf.data() - weights_.data());
+      adamw_step(ex, adamw, step, leaf.data(), gradients_.data() + at, first_.data() + at, second_.data() + at, leaf.type->count,
+                 scale, leaf.type->is_matrix, average_.data() + at, ema);
+    }
     return {adamw.learning_rate, static_cast<float>(std::sqrt(norm2))};
   }
 
