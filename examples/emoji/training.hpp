@@ -25,8 +25,8 @@ struct TrainingOptions {
   md::Precision precision = md::Precision::bf16;
   int threads = 0;
   std::uint64_t seed = 1;
-  std::size_t vae_steps = 3500, decoder_steps = 4000, vae_batch = 8;
-  float vae_rate = 1.5e-3f;
+  std::size_t vae_steps = 3500, decoder_steps = 3200, vae_batch = 8;
+  float vae_rate = 1.5e-3f, decoder_rate = 1e-3f;
   std::size_t steps = 21500, single_steps = 7000, batch = 32, micro_batch = 16;
   float rate = 1e-3f;
   std::filesystem::path from{};  // a model file whose text encoder and UNet the last stage starts from

@@ -29,7 +29,8 @@ inline void train_vae(const TrainingOptions& o, bool decoder_only = false) {
   options.freeze_encoder = decoder_only;
   options.seed = o.seed;
   options.optimizer.adamw.weight_decay = 0.0f;
-  options.optimizer.schedule = {o.vae_rate, 0.02f * o.vae_rate, 100, steps / 3, steps};
+  const float rate = decoder_only ? o.decoder_rate : o.vae_rate;
+  options.optimizer.schedule = {rate, 0.02f * rate, 100, steps / 3, steps};
   options.optimizer.ema_decay = 0.998f;
   md::train::VaeTrainer<demo.vae> trainer(ex, options);
   const auto checkpoint = o.out / (name + ".checkpoint.safetensors"), result = o.out / "vae.safetensors";

@@ -80,6 +80,9 @@ class ModelSource {
       check_model<M>(*file_);
       return;
     }
+    if (!std::filesystem::is_directory(path / "unet"))
+      throw Error(detail::join({"file ", detail::printable(path.string()),
+                                ": cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing"}));
     unet_.emplace(path / "unet", "diffusion_pytorch_model");
     try {
       check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
