@@ -27,11 +27,11 @@ struct Variant {
 inline constexpr md::UnetConfig low_resolution = [] {
   using md::presets::full_blocks;
   md::UnetConfig c = md::presets::full.unet;
-  for (md::StageConfig& s : c.stages) s.separable = {}, s.down_resnets = 2, s.up_resnets = 3;
-  c.stages[1].down_transformers = {{}, full_blocks(1)};
-  c.stages[1].up_transformers = {full_blocks(1)};
-  c.stages[2].down_transformers = {full_blocks(2), full_blocks(3)};
-  c.stages[2].up_transformers = {full_blocks(3), full_blocks(2), full_blocks(1)};
+  for (std::size_t l = 0; l < c.levels; ++l) c.stages[l].separable = {}, c.stages[l].down_resnets = 2, c.stages[l].up_resnets = 3;
+  c.stages[1].down_transformers = std::array<md::TransformerConfig, 4>{{{}, full_blocks(1)}};
+  c.stages[1].up_transformers = std::array<md::TransformerConfig, 4>{{full_blocks(1)}};
+  c.stages[2].down_transformers = std::array<md::TransformerConfig, 4>{{full_blocks(2), full_blocks(3)}};
+  c.stages[2].up_transformers = std::array<md::TransformerConfig, 4>{{full_blocks(3), full_blocks(2), full_blocks(1)}};
   c.middle.separable = {};
   c.attention.shared_kv = false;
   c.feed_forward = {.ratio = 8, .activation = md::Activation::gelu};
@@ -41,7 +41,8 @@ inline constexpr md::UnetConfig low_resolution = [] {
 // The changes, one at a time.
 constexpr md::UnetConfig without_costly_self_attention(md::UnetConfig c) {
   for (auto* transformers : {&c.stages[1].down_transformers, &c.stages[1].up_transformers})
-    for (md::TransformerConfig& t : *transformers) t.self_attention = false;
+    for (md::TransformerConfig& t : *transformers)
+      if (t.depth > 0) t.self_attention = false;
   c.stages[2].up_transformers[c.stages[2].up_resnets - 1].self_attention = false;
   return c;
 }
