@@ -148,6 +148,24 @@ emoji = ModelConfig(
                   decoder_channels=[32, 64, 128], encoder_resnets=1, decoder_resnets=2, middle=False, middle_attention=False,
                   quant_conv=False, separable_samplers=True, groups=8, scaling_millionths=1000000))
 
+
+def mobile_unet(width, depth, separable_everywhere):
+    """Three resolutions of 64x64 latents; separable_everywhere: else at the lowest resolution only."""
+    high = SeparableConfig(conv1=separable_everywhere)
+    return UnetConfig(
+        latent_channels=8,
+        stages=[StageConfig(320, separable=high),
+                StageConfig(640, down_transformers=[cross_only(1)], up_transformers=[cross_only(1)], separable=high),
+                StageConfig(width, down_transformers=[full_blocks(depth)], up_transformers=[full_blocks(depth), cross_only(1)],
+                            separable=_conv1)],
+        middle=MiddleConfig(2, full_blocks(depth), _conv1))
+
+
+tapered_vae = VaeConfig(latent_channels=8, encoder_channels=[64, 128, 256, 256], decoder_channels=[32, 64, 160, 320],
+                        decoder_resnets=2)
+full = ModelConfig(TextEncoderConfig(), mobile_unet(1024, 5, False), tapered_vae)
+lite = ModelConfig(TextEncoderConfig(), mobile_unet(896, 4, True), tapered_vae)
+
 tiny = ModelConfig(
     text=TextEncoderConfig(vocabulary=40, length=7, width=16, layers=2, heads=2, mlp_ratio=2, pooled=1),
     unet=UnetConfig(

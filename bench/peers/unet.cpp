@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mobilediffusion/models/unet.hpp"
+
+#include "mobilediffusion/config/presets.hpp"
+#include "network.hpp"
+
+namespace peers {
+
+namespace {
+
+constexpr md::UnetConfig config = md::presets::full.unet;
+using Net = md::Unet<config>;
+
+class Unet final : public Network {
+ public:
+  Unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads)
+      : executor_(threads), packed_(weights), activations_(Net::stack_floats(md::Plan::inference, 1)) {
+    const md::SafetensorsFile file(inputs);
+    shape = {1, config.height, config.width, config.latent_channels};
+    z_ = read_input(file, "z", shape);
+    timesteps_ = read_input(file, "timesteps", {1});
+    context_ = read_input(file, "context", {1, config.context_length, config.context_width});
+    output.resize(Net::latent_floats);
+  }
+  void run() override {
+    md::Stack stack(activations_);
+    md::Context c{executor_, stack, 1, true};
+    typename Net::Saved saved{};
+    Net::forward(c, packed_.weights, z_.data(), timesteps_.data(), context_.data(), nullptr, output.data(), saved);
+  }
+
+ private:
+  md::Executor executor_;
+  Packed<typename Net::Weights> packed_;
+  md::AlignedBuffer activations_;
+  std::vector<float> z_, timesteps_, context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Network> make_unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads) {
+  return std::make_unique<Unet>(weights, inputs, threads);
+}
+
+}  // namespace peers
