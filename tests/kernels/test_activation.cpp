@@ -2,8 +2,7 @@
 // Activations and the gate against the oracle and central differences.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/activation.hpp"
-#include "mobilediffusion/kernels/backward/activation.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/activation.hpp"
 
 using namespace mobilediffusion;

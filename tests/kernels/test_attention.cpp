@@ -5,8 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <mobilediffusion/core/random.hpp>
-#include <mobilediffusion/kernels/attention.hpp>
-#include <mobilediffusion/kernels/backward/attention.hpp>
+#include <mobilediffusion/kernels/kernels.hpp>
 #include <mobilediffusion/kernels/reference/attention.hpp>
 #include <vector>
 

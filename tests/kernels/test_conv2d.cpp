@@ -8,7 +8,7 @@
 
 #include "catch.hpp"
 #include "mobilediffusion/core/random.hpp"
-#include "mobilediffusion/kernels/conv2d.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/conv2d.hpp"
 
 using namespace mobilediffusion;

@@ -2,8 +2,7 @@
 // The depthwise convolution against the oracle and central differences.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/backward/depthwise.hpp"
-#include "mobilediffusion/kernels/depthwise.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/depthwise.hpp"
 
 using namespace mobilediffusion;

@@ -2,8 +2,7 @@
 // Element-wise sums and broadcasts.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/backward/elementwise.hpp"
-#include "mobilediffusion/kernels/elementwise.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/elementwise.hpp"
 
 using namespace mobilediffusion;

@@ -2,9 +2,7 @@
 // Token and timestep embeddings.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/backward/embedding.hpp"
-#include "mobilediffusion/kernels/embedding.hpp"
-#include "mobilediffusion/kernels/embedding_bag.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/embedding.hpp"
 
 using namespace mobilediffusion;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products against the scalar reference: odd sizes, every transpose, epilogues, packed weights, bf16, threads.
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "catch.hpp"
+#include "mobilediffusion/core/number_formats.hpp"
 #include "mobilediffusion/core/random.hpp"
-#include "mobilediffusion/kernels/matmul.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/matmul.hpp"
 
 using namespace mobilediffusion;

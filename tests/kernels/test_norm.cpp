@@ -2,8 +2,7 @@
 // Group and layer normalization against the oracle, and their gradients against central differences.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/backward/norm.hpp"
-#include "mobilediffusion/kernels/norm.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/norm.hpp"
 
 using namespace mobilediffusion;

@@ -2,9 +2,8 @@
 // Rearrangements against the oracle; their adjoints by <A x, y> = <x, A' y>.
 #include "catch.hpp"
 #include "gradient_check.hpp"
-#include "mobilediffusion/kernels/backward/resample.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
 #include "mobilediffusion/kernels/reference/resample.hpp"
-#include "mobilediffusion/kernels/resample.hpp"
 
 using namespace mobilediffusion;
 using namespace kernel_tests;

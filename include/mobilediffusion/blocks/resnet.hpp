@@ -2,9 +2,7 @@
 // diffusers' ResnetBlock2D: norm, SiLU, conv1 (+ time embedding), norm, SiLU, conv2, + shortcut.
 #pragma once
 
-#include "../kernels/backward/elementwise.hpp"
-#include "../kernels/batch.hpp"
-#include "../kernels/elementwise.hpp"
+#include "../kernels/kernels.hpp"
 #include "../layers/convolution.hpp"
 #include "../layers/norm.hpp"
 

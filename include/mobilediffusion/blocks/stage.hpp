@@ -6,8 +6,7 @@
 #include <tuple>
 
 #include "../core/unroll.hpp"
-#include "../kernels/backward/resample.hpp"
-#include "../kernels/resample.hpp"
+#include "../kernels/kernels.hpp"
 #include "resnet.hpp"
 #include "transformer.hpp"
 

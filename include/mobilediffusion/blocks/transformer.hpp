@@ -4,8 +4,7 @@
 
 #include <array>
 
-#include "../kernels/batch.hpp"
-#include "../kernels/elementwise.hpp"
+#include "../kernels/kernels.hpp"
 #include "../layers/attention.hpp"
 #include "../layers/feed_forward.hpp"
 #include "../layers/norm.hpp"

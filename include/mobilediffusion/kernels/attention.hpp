@@ -13,15 +13,9 @@
 #include "../core/error.hpp"
 #include "../core/executor.hpp"
 #include "../simd/simd.hpp"
+#include "arguments.hpp"
 
 namespace mobilediffusion::kernels {
-
-struct AttentionShape {
-  std::size_t batch, queries, keys, heads, head_dim;  // head_dim: 1..512
-  bool causal = false;                                // query i sees keys 0..i
-  AttentionKind kind = AttentionKind::softmax;
-  float scale = 1.0f;  // of the scores; usually 1 / sqrt(head_dim)
-};
 
 namespace detail {
 

@@ -8,17 +8,9 @@
 #include <utility>
 
 #include "../simd/dot_bf16.hpp"
+#include "arguments.hpp"
 
 namespace mobilediffusion::kernels {
-
-// What is added to a product: C = A B + bias + residual (+ C).
-struct Epilogue {
-  const float* bias = nullptr;           // vectors of N floats
-  std::size_t rows_per_bias = SIZE_MAX;  // row i takes vector i / rows_per_bias: one bias per image
-  const float* residual = nullptr;       // [M][residual_ld]
-  std::size_t residual_ld = 0;
-  bool accumulate = false;  // C += ...
-};
 
 namespace detail {
 

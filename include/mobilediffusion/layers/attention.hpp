@@ -5,8 +5,7 @@
 #include <cmath>
 #include <tuple>
 
-#include "../kernels/attention.hpp"
-#include "../kernels/backward/attention.hpp"
+#include "../kernels/kernels.hpp"
 #include "linear.hpp"
 
 namespace mobilediffusion {

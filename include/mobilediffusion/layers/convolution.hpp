@@ -5,11 +5,7 @@
 
 #include <type_traits>
 
-#include "../kernels/backward/depthwise.hpp"
-#include "../kernels/backward/resample.hpp"
-#include "../kernels/conv2d.hpp"
-#include "../kernels/depthwise.hpp"
-#include "../kernels/resample.hpp"
+#include "../kernels/kernels.hpp"
 #include "context.hpp"
 #include "linear.hpp"
 

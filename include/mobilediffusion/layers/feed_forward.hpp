@@ -4,8 +4,7 @@
 
 #include <tuple>
 
-#include "../kernels/activation.hpp"
-#include "../kernels/backward/activation.hpp"
+#include "../kernels/kernels.hpp"
 #include "linear.hpp"
 
 namespace mobilediffusion {

@@ -4,8 +4,7 @@
 
 #include <type_traits>
 
-#include "../kernels/conv2d.hpp"
-#include "../kernels/matmul.hpp"
+#include "../kernels/kernels.hpp"
 #include "context.hpp"
 
 namespace mobilediffusion {

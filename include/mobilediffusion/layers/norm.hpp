@@ -4,11 +4,7 @@
 
 #include <type_traits>
 
-#include "../kernels/activation.hpp"
-#include "../kernels/backward/activation.hpp"
-#include "../kernels/backward/norm.hpp"
-#include "../kernels/elementwise.hpp"
-#include "../kernels/norm.hpp"
+#include "../kernels/kernels.hpp"
 #include "context.hpp"
 
 namespace mobilediffusion {

@@ -3,12 +3,7 @@
 #pragma once
 
 #include "../config/validate.hpp"
-#include "../kernels/activation.hpp"
-#include "../kernels/backward/activation.hpp"
-#include "../kernels/backward/elementwise.hpp"
-#include "../kernels/backward/embedding.hpp"
-#include "../kernels/embedding.hpp"
-#include "../kernels/embedding_bag.hpp"
+#include "../kernels/kernels.hpp"
 #include "../layers/attention.hpp"
 #include "../layers/norm.hpp"
 #include "../reflect/reflect.hpp"

@@ -5,9 +5,7 @@
 
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
-#include "../kernels/activation.hpp"
-#include "../kernels/backward/activation.hpp"
-#include "../kernels/embedding.hpp"
+#include "../kernels/kernels.hpp"
 #include "../reflect/reflect.hpp"
 
 namespace mobilediffusion {

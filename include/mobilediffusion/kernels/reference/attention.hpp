@@ -2,9 +2,13 @@
 // Attention and its gradients from the definition: scalar, in double, every probability stored. The oracle of the kernels.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
 #include <vector>
 
-#include "../attention.hpp"
+#include "../arguments.hpp"
 
 namespace mobilediffusion::kernels::reference {
 

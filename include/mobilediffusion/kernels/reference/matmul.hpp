@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "../matmul_tile.hpp"
+#include "../arguments.hpp"
 
 namespace mobilediffusion::kernels::reference {
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# mobilediffusion_dispatch(<target>): the target's kernels are those of the best instruction set of the machine that it runs on.
+#
+# On x86-64 the kernels are compiled four times (include/mobilediffusion/simd/isa.hpp), each into a library with one symbol, its
+# table; kernels/dispatch.hpp chooses among them at the first call. The target itself needs no -m flags. Elsewhere, and where
+# the tools lack, they are compiled once, for the flags of the directory.
+#
+# Why one symbol: a function of a header that every library contains (std::to_string, a template of the kernels) is one function
+# to the linker, which keeps any of them. It must not keep one with AVX-512 for a machine without. So the libraries' common
+# symbols become local before anybody links them. A namespace for each instruction set would not reach the standard library's.
+
+function(mobilediffusion_dispatch target)
+  if(NOT TARGET mobilediffusion_dispatch)
+    _mobilediffusion_build_kernels()
+  endif()
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    target_link_libraries(${target} INTERFACE mobilediffusion_dispatch)
+  else()
+    target_link_libraries(${target} PUBLIC mobilediffusion_dispatch)  # who includes the headers through it must agree
+  endif()
+endfunction()
+
+# The names and what they may use: as simd::Isa and simd::supported() have them.
+function(_mobilediffusion_build_kernels)
+  set(isas baseline)
+  set(flags_baseline "")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    _mobilediffusion_can_hide_symbols(can_hide)
+    if(can_hide)
+      set(isas baseline avx2 avx512 avx512_bf16_vnni)
+      set(flags_baseline -march=x86-64)  # after -march of the directory's flags, which it replaces
+      set(flags_avx2 ${flags_baseline} -mavx2 -mfma)
+      set(flags_avx512 ${flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl)
+      set(flags_avx512_bf16_vnni ${flags_avx512} -mavx512vnni -mavx512bf16)
+    else()
+      message(STATUS "mobilediffusion: no ld with --force-group-allocation (GNU ld, lld 19) or no objcopy: one instruction set")
+    endif()
+  endif()
+  list(LENGTH isas count)
+
+  add_library(mobilediffusion_dispatch INTERFACE)
+  target_compile_definitions(mobilediffusion_dispatch INTERFACE MOBILEDIFFUSION_DISPATCH=${count})
+  target_link_libraries(mobilediffusion_dispatch INTERFACE mobilediffusion::mobilediffusion)
+
+  foreach(isa IN LISTS isas)
+    set(library mobilediffusion_kernels_${isa})
+    add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
+    target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
+    target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_ISAS=${count})
+    target_compile_options(${library} PRIVATE ${flags_${isa}})
+    set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
+    target_link_libraries(mobilediffusion_dispatch INTERFACE ${library})
+    if(count EQUAL 1)
+      continue()
+    endif()
+
+    target_compile_options(${library} PRIVATE -fno-lto)  # bytecode has no symbols to hide
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(${library} PRIVATE -fno-gnu-unique)  # objcopy leaves symbols of that kind global
+    endif()
+    # Groups are what the linker discards twice, by name: dissolved first. The type's name stays common, since some runtimes
+    # catch an exception by its address; it is data.
+    set(archive "$<TARGET_FILE:${library}>")
+    add_custom_command(TARGET ${library} POST_BUILD
+      COMMAND "${CMAKE_LINKER}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
+      COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=${library} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
+        --keep-global-symbol=_ZTSN15mobilediffusion5ErrorE "${archive}.o"
+      COMMAND "${CMAKE_COMMAND}" -E rm "${archive}"
+      COMMAND "${CMAKE_AR}" qcs "${archive}" "${archive}.o"
+      VERBATIM)
+  endforeach()
+endfunction()
+
+function(_mobilediffusion_can_hide_symbols result)
+  set(${result} FALSE PARENT_SCOPE)
+  if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR NOT CMAKE_LINKER OR NOT CMAKE_OBJCOPY OR NOT CMAKE_AR)
+    return()
+  endif()
+  execute_process(COMMAND "${CMAKE_LINKER}" --help OUTPUT_VARIABLE help ERROR_QUIET)
+  if(help MATCHES "--force-group-allocation")
+    set(${result} TRUE PARENT_SCOPE)
+  endif()
+endfunction()

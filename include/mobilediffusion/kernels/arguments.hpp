@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// What kernels are called with. Nothing here may depend on the instruction set (simd/ is out of reach): these types are the
+// same in programs and in kernels that were compiled for another processor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../core/activation.hpp"
+#include "../core/executor.hpp"
+#include "operand.hpp"
+
+namespace mobilediffusion::kernels {
+
+// What is added to a product: C = A B + bias + residual (+ C).
+struct Epilogue {
+  const float* bias = nullptr;           // vectors of N floats
+  std::size_t rows_per_bias = SIZE_MAX;  // row i takes vector i / rows_per_bias: one bias per image
+  const float* residual = nullptr;       // [M][residual_ld]
+  std::size_t residual_ld = 0;
+  bool accumulate = false;  // C += ...
+};
+
+struct AttentionShape {
+  std::size_t batch, queries, keys, heads, head_dim;  // head_dim: 1..512
+  bool causal = false;                                // query i sees keys 0..i
+  AttentionKind kind = AttentionKind::softmax;
+  float scale = 1.0f;  // of the scores; usually 1 / sqrt(head_dim)
+};
+
+}  // namespace mobilediffusion::kernels

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// All kernels. With plain inclusion they are compiled here, for the user's flags. Where CMake's mobilediffusion_dispatch()
+// defined MOBILEDIFFUSION_DISPATCH, they are declared only, and each call goes to those built for the best instruction set of the
+// machine. Everything outside of kernels/ includes this header and none beside it.
+#pragma once
+
+#if defined(MOBILEDIFFUSION_DISPATCH)
+#include "dispatch.hpp"
+#else
+#include "../simd/isa.hpp"
+#include "activation.hpp"
+#include "attention.hpp"
+#include "backward/activation.hpp"
+#include "backward/attention.hpp"
+#include "backward/depthwise.hpp"
+#include "backward/elementwise.hpp"
+#include "backward/embedding.hpp"
+#include "backward/norm.hpp"
+#include "backward/resample.hpp"
+#include "batch.hpp"
+#include "column_sums.hpp"
+#include "conv2d.hpp"
+#include "depthwise.hpp"
+#include "elementwise.hpp"
+#include "embedding.hpp"
+#include "embedding_bag.hpp"
+#include "matmul.hpp"
+#include "norm.hpp"
+#include "resample.hpp"
+
+namespace mobilediffusion::kernels {
+
+// The instruction set whose kernels run: one of simd::isa_names.
+inline const char* instruction_set() { return simd::isa_names[static_cast<int>(simd::compiled_isa)]; }
+
+}  // namespace mobilediffusion::kernels
+#endif

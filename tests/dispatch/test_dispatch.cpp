@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernels a program runs that was built with mobilediffusion_dispatch(). The kernels' own tests run beside these, once for
+// each instruction set (CMakeLists.txt).
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "mobilediffusion/core/random.hpp"
+#include "mobilediffusion/kernels/kernels.hpp"
+
+#if !defined(MOBILEDIFFUSION_DISPATCH) || defined(__AVX__)
+#error "expected this program to have kernels of several instruction sets, and no other code than the baseline's"
+#endif
+
+using namespace mobilediffusion;
+namespace kernels = mobilediffusion::kernels;
+
+namespace {
+
+constexpr std::size_t built = MOBILEDIFFUSION_DISPATCH;
+
+std::vector<float> normals(std::size_t n, std::uint64_t stream) {
+  std::vector<float> v(n);
+  Random(7, stream).normals(v);
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("the best instruction set is chosen, or the one that the environment names", "[dispatch]") {
+  const char* const forced = std::getenv("MOBILEDIFFUSION_ISA");
+  if (forced != nullptr) CHECK(std::string(kernels::instruction_set()) == forced);
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < built; ++i)
+    if (simd::supported(static_cast<simd::Isa>(i))) best = i;
+  CHECK(std::string(kernels::detail::choose(nullptr).name) == simd::isa_names[best]);
+  CHECK(std::string(kernels::detail::choose("").name) == simd::isa_names[best]);
+  CHECK(std::string(kernels::detail::choose("baseline").name) == "baseline");
+}
+
+TEST_CASE("an instruction set that is not there is refused by name", "[dispatch]") {
+  try {
+    kernels::detail::choose("sse9");
+    FAIL("expected an error");
+  } catch (const Error& e) {
+    CHECK(std::string(e.what()).find("sse9") != std::string::npos);
+    CHECK(std::string(e.what()).find("baseline") != std::string::npos);
+  }
+  for (std::size_t i = 0; i < built; ++i)
+    if (!simd::supported(static_cast<simd::Isa>(i))) CHECK_THROWS_AS(kernels::detail::choose(simd::isa_names[i]), Error);
+}
+
+// Were a function shared between the libraries, two of them would agree in a layout that their registers decide.
+TEST_CASE("each instruction set packs for its own registers, and all compute the same", "[dispatch]") {
+  const std::size_t m = 5, n = 64, k = 48;
+  const Executor ex(2);
+  const auto a = normals(m * k, 1), b = normals(n * k, 2);
+  std::vector<std::vector<float>> packed, products;
+  for (std::size_t i = 0; i < built; ++i) {
+    if (!simd::supported(static_cast<simd::Isa>(i))) continue;
+    const kernels::Table& table = *kernels::detail::choose(simd::isa_names[i]).table;
+    std::vector<float> panels(n * k), back(n * k), c(m * n);
+    table.pack_weights(b.data(), n, k, panels.data());
+    table.unpack_weights(panels.data(), n, k, back.data());
+    CHECK(back == b);
+    table.matmul_nt(ex, m, n, k, kernels::Operand::dense(a.data(), m, k), kernels::Operand::packed(panels.data(), n, k), c.data(),
+                    n, {});
+    packed.push_back(panels);
+    products.push_back(c);
+    CHECK_THROWS_AS(table.matmul_nt(ex, m, n, k, kernels::Operand::dense(a.data(), m, k + 1),
+                                    kernels::Operand::dense(b.data(), n, k), c.data(), n, {}),
+                    Error);
+  }
+  for (std::size_t i = 1; i < packed.size(); ++i) {
+    CHECK((packed[i] == packed[i - 1]) == (i == static_cast<std::size_t>(simd::Isa::avx512_bf16_vnni)));
+    for (std::size_t j = 0; j < products[i].size(); ++j) CHECK(std::abs(products[i][j] - products[0][j]) < 1e-4f);
+  }
+}
