@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ENGINES = ["ours-fp32", "ours-bf16", "ours-int8", "torch-fp32", "torch-bf16", "torch-compile-fp32", "torch-compile-bf16",
@@ -55,8 +56,20 @@ def peak_mebibytes(pid):
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
+def available_bytes():
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+
+
 def forget_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
 
 
 def machine():
@@ -83,7 +96,7 @@ class Engine:
     def __init__(self, name, network, a):
         self.name, self.network, self.a = name, network, a
         self.format = name.split("-")[-1]
-        self.seconds, self.load, self.run = [], 0.0, 0.0
+        self.seconds, self.cpu, self.load, self.run = [], [], 0.0, 0.0
         self.executes = self.how = self.note = ""
         self.error = self.psnr = None
         self.process = None
@@ -99,10 +112,10 @@ class Engine:
 
     def start(self, mode):
         environment = os.environ | {
-            "OMP_NUM_THREADS": str(self.a.threads),
+            "OMP_NUM_THREADS": str(self.a.threads), "PYTHONDONTWRITEBYTECODE": "1",
             "TORCHINDUCTOR_CACHE_DIR": str(self.a.work / "inductor"),
-            "OMP_WAIT_POLICY": "", "KMP_BLOCKTIME": "0"}
-        del environment["OMP_WAIT_POLICY"]  # each runtime's own: threads spin for a moment inside a run, then sleep
+            "THP_MEM_ALLOC_ENABLE": "1",  # PyTorch: large tensors on huge pages
+            "KMP_BLOCKTIME": "0"}  # Intel's OpenMP would spin for 200 ms after a run; GNU's and TBB sleep by themselves
         self.log = open(self.a.work / f"{self.network}-{self.name}.log", "w")
         self.process = subprocess.Popen([str(x) for x in self.command(mode)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.log, text=True, env=environment)
@@ -116,6 +129,10 @@ class Engine:
             raise Failed(answer.removeprefix("error ").strip() or f"preparing ended with {self.process.returncode}")
 
     def serve(self):
+        import networks
+        needed = 3 * networks.weights_path(self.a.work, self.network).stat().st_size + 2**30  # the file, a copy, a packed copy
+        if available_bytes() < needed:
+            raise Failed(f"not loaded: {needed / 2**30:.1f} GiB of memory should be free beside the other engines; name fewer")
         self.start("serve")
         about = json.loads(self.answer().removeprefix("ready "))
         self.executes, self.how = about["executes"], about.get("how", "")
@@ -146,6 +163,7 @@ class Engine:
         self.seconds += [float(s) for s in self.ask(f"time {self.a.runs}").split()]
         busy_now, stolen_now = machine_seconds()
         after, end = cpu_seconds(self.process.pid), time.perf_counter()
+        self.cpu.append((after - before) / self.a.runs)
         time.sleep(0.05)  # threads that spin for a moment after a run do it before the next engine's turn
         self.last = cpu_seconds(self.process.pid), time.perf_counter()
         return end - wall, max(0.0, busy_now - busy - (after - before)), stolen_now - stolen
@@ -236,6 +254,10 @@ def measure(network, a):
 # ---- the tables ----------------------------------------------------------------------------------
 
 
+COLUMNS = ["engine", "median s", "quartiles", "fastest, slowest", "CPU s", "/ ours, same format", "/ ours, fp32", "largest error",
+           "PSNR dB", "peak MiB: loading, running", "products in"]
+
+
 def quartiles(times):
     return statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [times[0]] * 3
 
@@ -261,14 +283,14 @@ def markdown(results, header):
     for name, e, same, fp32 in rows(results):
         if name != network:
             network = name
-            out += (f"\n### {name}\n\n| engine | median s | quartiles | fastest, slowest | / ours, same format | / ours, fp32 | "
-                    "largest error | PSNR dB | peak MiB: loading, running | products in |\n|---|---|---|---|---|---|---|---|---|---|\n")
+            out += f"\n### {name}\n\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|\n"
         if not e.seconds:
-            out += f"| {e.name} | {e.note} |" + " |" * 8 + "\n"
+            out += f"| {e.name} | {e.note} |" + " |" * (len(COLUMNS) - 2) + "\n"
             continue
         q = quartiles(e.seconds)
         out += (f"| {e.name} | {q[1]:.3f} | {q[0]:.3f} to {q[2]:.3f} | {min(e.seconds):.3f}, {max(e.seconds):.3f} | "
-                f"{number(same, '.2f')} | {number(fp32, '.2f')} | {e.error:.1e} | {number(e.psnr, '.1f')} | "
+                f"{statistics.median(e.cpu):.2f} | {number(same, '.2f')} | {number(fp32, '.2f')} | {e.error:.1e} | "
+                f"{number(e.psnr, '.1f')} | "
                 f"{e.load:.0f}, {e.run:.0f} | {e.executes} |\n")
     how = sorted({(e.name, e.how) for engines, _ in results.values() for e in engines if e.how})
     return out + "\nHow: " + "; ".join(f"{n}: {h}" for n, h in how) + ".\n" if how else out
@@ -278,26 +300,37 @@ def write_csv(path, results):
     with open(path, "w", newline="") as f:
         w = csv.writer(f)
         w.writerow(["network", "engine", "format", "median_seconds", "fastest", "quartile_1", "quartile_3", "slowest",
-                    "ratio_to_ours_same_format", "ratio_to_ours_fp32", "largest_relative_error", "psnr_db", "load_peak_mib",
-                    "run_peak_mib", "idle_cpu_share", "products_in", "how", "note", "seconds"])
+                    "cpu_seconds", "ratio_to_ours_same_format", "ratio_to_ours_fp32", "largest_relative_error", "psnr_db",
+                    "load_peak_mib", "run_peak_mib", "idle_cpu_share", "products_in", "how", "note", "seconds"])
         for name, e, same, fp32 in rows(results):
             q = [f"{x:.6f}" for x in ((lambda q: (q[1], min(e.seconds), q[0], q[2], max(e.seconds)))(quartiles(e.seconds))
                                       if e.seconds else [])] or [""] * 5
             idle = e.idle_cpu / e.idle_wall if e.idle_wall else None
-            w.writerow([name, e.name, e.format, *q, number(same, ".4f"), number(fp32, ".4f"), number(e.error, ".3e"),
-                        number(e.psnr, ".2f"), number(e.load or None, ".1f"), number(e.run or None, ".1f"),
-                        number(idle, ".4f"), e.executes, e.how, e.note, " ".join(f"{s:.6f}" for s in e.seconds)])
+            cpu = statistics.median(e.cpu) if e.seconds else None
+            w.writerow([name, e.name, e.format, *q, number(cpu, ".3f"), number(same, ".4f"), number(fp32, ".4f"),
+                        number(e.error, ".3e"), number(e.psnr, ".2f"), number(e.load or None, ".1f"),
+                        number(e.run or None, ".1f"), number(idle, ".4f"), e.executes, e.how, e.note,
+                        " ".join(f"{s:.6f}" for s in e.seconds)])
+
+
+def built(program):
+    """When our side was built, and whether its headers have changed since."""
+    if not program.exists():
+        return ""
+    when = program.stat().st_mtime
+    stale = any(p.stat().st_mtime > when for p in (ROOT / "include").rglob("*.hpp"))
+    return f", bench_peers of {datetime.datetime.fromtimestamp(when):%Y-%m-%d %H:%M}" + " (older than the headers)" * stale
 
 
 def describe(results, a):
-    version = lambda p: next((importlib.metadata.version(d) for d in [p] if installed(d)), "missing")
     idle = [e.idle_cpu / e.idle_wall for engines, _ in results.values() for e in engines if e.idle_wall]
     header = [
-        f"{datetime.date.today().isoformat()}, commit {commit()}, {a.threads} threads, {a.rounds} rounds of {a.runs} run"
-        f"{'s' * (a.runs != 1)} each, engines in turn",
+        f"{datetime.date.today().isoformat()}, commit {commit()}{built(a.program)}",
+        f"{a.threads} threads, {a.rounds} rounds of {a.runs} run{'s' * (a.runs != 1)} each, engines in turn",
         f"machine: {machine()}",
         "versions: " + ", ".join(f"{p} {version(p)}" for p in PACKAGES) + f", Python {sys.version.split()[0]}",
         "largest error: largest difference from PyTorch's fp32 output over its largest number; PSNR over that output's range",
+        "CPU s: processor time of a run, all threads together, theirs that wait by spinning included",
         "peak: resident memory (VmHWM) up to the first runs, and of the timed runs alone; mapped files count"]
     for network, (_, (foreign, stolen)) in results.items():
         header.append(f"{network}: while engines were timed, others took {100 * foreign:.0f} % of the machine, "
@@ -305,14 +338,6 @@ def describe(results, a):
     if idle:
         header.append(f"between its turns an engine used at most {100 * max(idle):.1f} % of a processor")
     return header
-
-
-def installed(package):
-    try:
-        importlib.metadata.version(package)
-        return True
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 def arguments():
