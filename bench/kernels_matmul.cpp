@@ -41,7 +41,7 @@ double best(const Executor& ex, double flops, const std::function<void()>& f) {
   return flops / least * 1e-9;
 }
 
-template <kernels::detail::Format F>
+template <Format F>
 double peak() {
   alignas(64) static float a[kernels::detail::tile_rows * 256], b[256 * kernels::detail::tile_columns], c[32 * 32];
   kernels::detail::Target t{};
@@ -82,7 +82,7 @@ struct Bench {
 
   void linear(std::size_t m, std::size_t n, std::size_t k) const {
     const auto x = values(m * k), w = values(n * k), dy = values(m * n);
-    std::vector<float> y(m * n), dx(m * k), dw(n * k), panels(kernels::packed_floats(n, k));
+    std::vector<float> y(m * n), dx(m * k), dw(n * k), panels(packed_floats(n, k, Format::fp32));
     kernels::pack_weights(w.data(), n, k, panels.data());
     const std::string name = "linear " + std::to_string(m) + " x " + std::to_string(k) + " -> " + std::to_string(n);
     const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
@@ -132,8 +132,8 @@ ConvGeometry same(std::size_t batch, std::size_t size, std::size_t channels) {
 
 int main(int argc, char** argv) {
   Bench b{argc > 1 ? std::atoi(argv[1]) : 1, argc > 2 ? argv[2] : nullptr, {}};
-  b.peaks[0] = peak<kernels::detail::Format::fp32>();
-  b.peaks[1] = peak<kernels::detail::Format::bf16>();
+  b.peaks[0] = peak<Format::fp32>();
+  b.peaks[1] = peak<Format::bf16>();
   std::printf("peak of one thread: fp32 %.1f, bf16 %.1f GFLOP/s; threads %d\n%-44s  %13s  %13s\n", b.peaks[0], b.peaks[1],
               b.threads, "", "fp32", "bf16");
   b.linear(1024, 1024, 1024);

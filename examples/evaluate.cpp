@@ -23,7 +23,7 @@ namespace md = mobilediffusion;
 
 int main(int argc, char** argv) {
   emoji::EvaluationOptions o;
-  std::string model, precision = "fp32", sheet;
+  std::string model, sheet;
   bool json = false, vae_only = false;
   CLI::App app{"Figures of a trained model, with the bounds that belong to them", "evaluate"};
   app.add_option("--model", model, "Weights; with --vae-only also the autoencoder's own file")->type_name("FILE")->required();
@@ -40,9 +40,7 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the noise; default 0", [&](auto n) { o.drawing.seed = n; });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
-  app.add_option("--precision", precision, "Of matrix products: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
+  examples::add_format(app, [&](md::Format f) { o.drawing.packed = f; });
   app.add_option("--sheet", sheet, "A picture of some prompts of each list: true, reconstructed, generated")
       ->type_name("FILE.png");
   std::vector<std::string> names{"vae_psnr"};
@@ -60,7 +58,6 @@ int main(int argc, char** argv) {
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   o.sheet = sheet;
-  o.precision = precision == "bf16" ? md::Precision::bf16 : md::Precision::fp32;
   try {
     const emoji::Results results = vae_only ? emoji::evaluate_vae(model, o) : emoji::evaluate(model, o);
     if (json) {

@@ -38,15 +38,16 @@ using md::detail::printable;
 
 namespace {
 
-using Model = md::TextToImage<md::presets::emoji>;
+constexpr md::ModelConfig preset = md::presets::emoji;
 constexpr std::size_t largest_sheet = 1024;  // pictures
 
 struct Options {
   std::vector<std::string> prompts;
   std::string prompts_file, output, negative, model = MOBILEDIFFUSION_DEMO_MODEL;
   std::uint64_t seed = 0;
-  std::size_t count = 1, steps = Model::config.sampler.steps;
-  float guidance = static_cast<float>(Model::config.sampler.guidance_percent) * 0.01f;
+  std::size_t count = 1, steps = preset.sampler.steps;
+  float guidance = static_cast<float>(preset.sampler.guidance_percent) * 0.01f;
+  md::Format format = md::Format::fp32;
   int threads = 0;
   bool quiet = false;
 };
@@ -77,10 +78,10 @@ std::vector<Prompt> read_prompts(const Options& o) {
   return prompts;
 }
 
-void check_prompt(const Model& model, const std::string& text, const std::string& place) {
+void check_prompt(const md::Tokenizer& tokenizer, const std::string& text, const std::string& place) {
   if (md::detail::is_blank(text)) throw md::Error(place + "prompt: expected words, found none");
   try {
-    model.tokenizer().encode(text, Model::context_length);
+    tokenizer.encode(text, preset.text.length);
   } catch (const md::Error& e) {
     throw md::Error(place + e.what());
   }
@@ -165,13 +166,14 @@ void say(const Options& o, const fs::path& path, const std::string& what) {
     throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
 }
 
+template <md::Format F>
 void generate(const Options& o) {
   const std::vector<Prompt> prompts = read_prompts(o);
   const std::size_t pictures = prompts.size() * o.count;
   Outputs outputs(o.output, pictures);
-  Model model(o.model, o.threads);
-  for (const Prompt& p : prompts) check_prompt(model, p.text, p.place);
-  if (!o.negative.empty()) check_prompt(model, o.negative, "negative ");
+  md::TextToImage<preset, F> model(o.model, o.threads);
+  for (const Prompt& p : prompts) check_prompt(model.tokenizer(), p.text, p.place);
+  if (!o.negative.empty()) check_prompt(model.tokenizer(), o.negative, "negative ");
 
   const std::string model_name = as_text(fs::path(o.model).filename().string());
   const std::string& fingerprint = model.metadata().at(md::detail::fingerprint_key);
@@ -196,6 +198,7 @@ void generate(const Options& o) {
                                                             {"steps", std::to_string(o.steps)},
                                                             {"guidance", shortest(o.guidance)}};
       if (!o.negative.empty()) text.emplace_back("negative", o.negative);
+      if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));
       text.emplace_back("model", model_name);
       text.emplace_back("fingerprint", fingerprint);
       md::write_png(path, image, text);
@@ -236,6 +239,7 @@ int main(int argc, char** argv) {
                       [&](auto n) { o.count = static_cast<std::size_t>(n); });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
+  examples::add_format(app, [&](md::Format f) { o.format = f; });
   app.add_option("--model", o.model, "Weights; default: the model of this repository")->type_name("FILE");
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   app.footer(
@@ -249,7 +253,9 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
 #endif
   try {
-    generate(o);
+    if (o.format == md::Format::bf16) generate<md::Format::bf16>(o);
+    else if (o.format == md::Format::int8) generate<md::Format::int8>(o);
+    else generate<md::Format::fp32>(o);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "generate: expected enough memory, found too little\n");
     return 1;

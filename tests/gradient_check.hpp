@@ -15,7 +15,7 @@
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/core/memory.hpp"
 #include "mobilediffusion/core/random.hpp"
-#include "mobilediffusion/kernels/matmul.hpp"
+#include "mobilediffusion/layers/packed_weights.hpp"
 #include "mobilediffusion/layers/context.hpp"
 #include "mobilediffusion/reflect/reflect.hpp"
 
@@ -57,18 +57,6 @@ void randomize(W& weights, std::uint64_t seed) {
     else if (path.ends_with("weight") && leaf.file_shape.size() == 1) offset = 1.0f;
     const Floats values = normals(leaf.count, ++stream, scale);
     for (std::size_t i = 0; i < leaf.count; ++i) leaf.data[i] = values[i] + offset;
-  });
-}
-
-// Every matrix as inference keeps it.
-template <class W>
-void pack(W& weights) {
-  mobilediffusion::reflect::visit(weights, [](std::string_view, auto& leaf) {
-    using Leaf = std::remove_cvref_t<decltype(leaf)>;
-    if constexpr (Leaf::is_matrix) {
-      Floats scratch(Leaf::count);
-      mobilediffusion::kernels::pack_weights_in_place(leaf.data, Leaf::rows, Leaf::columns, scratch.data());
-    }
   });
 }
 

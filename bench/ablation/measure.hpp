@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "mobilediffusion/train/initialize.hpp"
+#include "../random_weights.hpp"
 #include "row.hpp"
 
 namespace ablation {
@@ -16,16 +16,7 @@ Row measure(int threads, std::size_t repetitions) {
   Row row{Net::parameters, Net::macs, Net::weight_bytes, Net::activation_bytes, {}};
   if (repetitions == 0) return row;
   const md::Executor ex(threads);
-  const md::AlignedBuffer blob(md::reflect::storage_floats<typename Net::Weights>());
-  typename Net::Weights weights{};
-  md::reflect::bind(weights, blob.data());
-  md::train::initialize(weights, 1, {.zero_branches = false});
-  std::vector<float> scratch;
-  for (const md::reflect::LeafView& leaf : md::reflect::leafs(weights)) {
-    if (!leaf.type->is_matrix) continue;
-    scratch.resize(std::max(scratch.size(), leaf.type->count));
-    md::kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
-  }
+  const md::PackedWeights<typename Net::Weights> weights = bench::random_weights<typename Net::Weights>(1, md::Format::fp32);
   const md::AlignedBuffer activations(Net::stack_floats(md::Plan::inference, 1));
   std::vector<float> z(Net::latent_floats), y(Net::latent_floats), context(Net::context_floats);
   md::Random(1, 1).normals(z);
@@ -36,7 +27,7 @@ Row measure(int threads, std::size_t repetitions) {
     md::Context c{ex, stack, 1, true};
     typename Net::Saved saved{};
     const auto start = std::chrono::steady_clock::now();
-    Net::forward(c, weights, z.data(), &timestep, context.data(), nullptr, y.data(), saved);
+    Net::forward(c, weights.weights(), z.data(), &timestep, context.data(), nullptr, y.data(), saved);
     if (i > 0) row.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::sort(row.seconds.begin(), row.seconds.end());

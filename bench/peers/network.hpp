@@ -9,9 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "mobilediffusion/io/weights.hpp"
-#include "mobilediffusion/kernels/matmul.hpp"
-#include "mobilediffusion/layers/context.hpp"
+#include "mobilediffusion/model_file.hpp"
 
 namespace peers {
 
@@ -27,27 +25,20 @@ class Network {
 };
 
 // weights: tensors by the library's names. inputs: what the network reads, channels last. Throw Error.
-std::unique_ptr<Network> make_unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads);
-std::unique_ptr<Network> make_decoder(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads);
+std::unique_ptr<Network> make_unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads,
+                                   md::Format format);
+std::unique_ptr<Network> make_decoder(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads,
+                                      md::Format format);
 
 // Weights in memory as generating has them: read by name, packed.
 template <class W>
-struct Packed {
-  explicit Packed(const std::filesystem::path& path) : blob(md::reflect::storage_floats<W>()) {
-    const md::SafetensorsFile file(path);
-    md::check_exactly_weights<W>(file);
-    md::reflect::bind(weights, blob.data());
-    std::vector<float> scratch;
-    md::read_weights(file, "", weights, [&](const md::reflect::LeafView& leaf) {
-      if (!leaf.type->is_matrix) return;
-      scratch.resize(std::max(scratch.size(), leaf.type->count));
-      md::kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
-    });
-  }
-
-  md::AlignedBuffer blob;
-  W weights{};
-};
+md::PackedWeights<W> read_packed(const std::filesystem::path& path, md::Format format) {
+  const md::SafetensorsFile file(path);
+  md::check_exactly_weights<W>(file);
+  md::PackedWeights<W> packed(format);
+  md::read_weights(file, "", packed);
+  return packed;
+}
 
 inline std::vector<float> read_input(const md::SafetensorsFile& file, const std::string& name, std::vector<std::size_t> shape) {
   const md::TensorView& tensor = file.require(name, shape);

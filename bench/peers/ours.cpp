@@ -66,8 +66,8 @@ int main(int argc, char** argv) {
   app.add_option("--format", format)->check(CLI::IsMember({"fp32", "bf16", "int8"}))->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    if (format != "fp32") throw md::Error("format " + format + ": inference in it does not exist yet");
-    const auto network = (name == "unet" ? peers::make_unet : peers::make_decoder)(weights, inputs, threads);
+    const md::Format kept = format == "int8" ? md::Format::int8 : format == "bf16" ? md::Format::bf16 : md::Format::fp32;
+    const auto network = (name == "unet" ? peers::make_unet : peers::make_decoder)(weights, inputs, threads, kept);
     std::cout << "ready {\"executes\": \"" << format << "\"}" << std::endl;
     for (std::string line; std::getline(std::cin, line) && line != "quit";) {
       try {

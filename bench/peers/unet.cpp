@@ -13,8 +13,10 @@ using Net = md::Unet<config>;
 
 class Unet final : public Network {
  public:
-  Unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads)
-      : executor_(threads), packed_(weights), activations_(Net::stack_floats(md::Plan::inference, 1)) {
+  Unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads, md::Format format)
+      : executor_(threads),
+        packed_(read_packed<typename Net::Weights>(weights, format)),
+        activations_(Net::stack_floats(md::Plan::inference, 1)) {
     const md::SafetensorsFile file(inputs);
     shape = {1, config.height, config.width, config.latent_channels};
     z_ = read_input(file, "z", shape);
@@ -24,22 +26,23 @@ class Unet final : public Network {
   }
   void run() override {
     md::Stack stack(activations_);
-    md::Context c{executor_, stack, 1, true};
+    md::Context c{.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = packed_.format()};
     typename Net::Saved saved{};
-    Net::forward(c, packed_.weights, z_.data(), timesteps_.data(), context_.data(), nullptr, output.data(), saved);
+    Net::forward(c, packed_.weights(), z_.data(), timesteps_.data(), context_.data(), nullptr, output.data(), saved);
   }
 
  private:
   md::Executor executor_;
-  Packed<typename Net::Weights> packed_;
+  md::PackedWeights<typename Net::Weights> packed_;
   md::AlignedBuffer activations_;
   std::vector<float> z_, timesteps_, context_;
 };
 
 }  // namespace
 
-std::unique_ptr<Network> make_unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads) {
-  return std::make_unique<Unet>(weights, inputs, threads);
+std::unique_ptr<Network> make_unet(const std::filesystem::path& weights, const std::filesystem::path& inputs, int threads,
+                                   md::Format format) {
+  return std::make_unique<Unet>(weights, inputs, threads, format);
 }
 
 }  // namespace peers

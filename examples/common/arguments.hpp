@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "mobilediffusion/core/number_formats.hpp"
 #include "mobilediffusion/io/message.hpp"
 
 namespace examples {
@@ -49,6 +50,19 @@ inline void add_whole(CLI::App& app, const std::string& name, std::uint64_t leas
          },
          help)
       ->type_name("N");
+}
+
+// --format: of the weights in inference.
+inline void add_format(CLI::App& app, std::function<void(mobilediffusion::Format)> use) {
+  app.add_option_function<std::string>(
+         "--format",
+         [=](const std::string& name) {
+           using mobilediffusion::Format;
+           use(name == "int8" ? Format::int8 : name == "bf16" ? Format::bf16 : Format::fp32);
+         },
+         "What weights are kept and multiplied in: fp32, bf16 or int8; default fp32")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
 }
 
 // A finite number that is not negative.

@@ -80,7 +80,8 @@ class GraphRows {
   void convolution(const std::string& name, const char* kind) {
     constexpr md::ConvolutionSpec s = spec<Layer>;
     add<typename Layer::Weights>(name, std::string(kind) + (s.separable ? ", separable" : ""),
-                                 {Layer::out_height, Layer::out_width, s.out}, Layer::macs, Layer::stack_floats(1));
+                                 {Layer::out_height, Layer::out_width, s.out}, Layer::macs,
+                                 Layer::stack_floats(md::Plan::inference, 1));
   }
   template <class Block>
   void resnet(const std::string& name) {

@@ -6,13 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "mobilediffusion/io/tokenizer.hpp"
-#include "mobilediffusion/io/weights.hpp"
-#include "mobilediffusion/models/vae.hpp"
+#include "mobilediffusion/model_file.hpp"
 #include "mobilediffusion/sampling.hpp"
 #include "training.hpp"
 
@@ -26,21 +26,29 @@ class Autoencoder {
  public:
   static constexpr std::size_t latents = Model::latent_floats, group = 8;
 
-  Autoencoder(const md::Executor& ex, const std::filesystem::path& path)
+  // packed: as inference keeps the weights, in this format; else as training does.
+  Autoencoder(const md::Executor& ex, const std::filesystem::path& path, std::optional<md::Format> packed = {})
       : ex_(ex),
-        blob_(md::reflect::storage_floats<Model::Weights>()),
+        is_packed_(packed.has_value()),
+        packed_(packed.value_or(md::Format::fp32)),
+        blob_(is_packed_ ? 0 : md::reflect::storage_floats<Model::Weights>()),
         memory_(std::max(Model::Encoder::stack_floats(md::Plan::inference, group),
                          Model::Decoder::stack_floats(md::Plan::inference, group)) +
                 3 * group * latents) {
-    md::reflect::bind(weights, blob_.data());
     const md::SafetensorsFile file(path);
     md::check_weights<Model::Weights>(file, "vae.");
-    md::read_weights(file, "vae.", weights);
+    if (is_packed_) {
+      md::read_weights(file, "vae.", packed_);
+      weights = packed_.weights();
+    } else {
+      md::reflect::bind(weights, blob_.data());
+      md::read_weights(file, "vae.", weights);
+    }
   }
   // Pictures [count][128][128][3], at most `group` -> latents [count][latents].
   void encode(const float* pictures, std::size_t count, float* out) {
     md::Stack stack(memory_);
-    md::Context c{ex_, stack, count, false};
+    md::Context c = context(stack, count);
     float* moments = stack.take(2 * count * latents);
     Model::Encoder::Saved saved{};
     Model::encode(c, weights, pictures, moments, saved);
@@ -49,7 +57,7 @@ class Autoencoder {
   }
   void decode(const float* z, std::size_t count, float* pictures) {
     md::Stack stack(memory_);
-    md::Context c{ex_, stack, count, false};
+    md::Context c = context(stack, count);
     Model::Decoder::Saved saved{};
     Model::decode(c, weights, z, pictures, saved);
   }
@@ -66,18 +74,24 @@ class Autoencoder {
   Model::Weights weights{};
 
  private:
+  md::Context context(md::Stack& stack, std::size_t count) const {
+    return {.executor = ex_, .stack = stack, .batch = count, .packed = is_packed_, .format = packed_.format()};
+  }
   const md::Executor& ex_;
+  bool is_packed_;
+  md::PackedWeights<Model::Weights> packed_;
   md::AlignedBuffer blob_, memory_;
 };
 
 struct DrawingOptions {
   std::size_t steps = demo.sampler.steps;
   float guidance = static_cast<float>(demo.sampler.guidance_percent) * 0.01f;
-  std::uint64_t seed = 0;  // picture i has the noise of seed + i
+  std::uint64_t seed = 0;              // picture i has the noise of seed + i
+  std::optional<md::Format> packed{};  // how the weights are kept; none: as in training
 };
 
-// weights: whatever has a text_encoder and a unet, not packed. An empty caption: a picture of nothing in particular. done(n) is
-// called when n pictures are ready.
+// weights: whatever has a text_encoder and a unet, as o.packed tells. An empty caption: a picture of nothing in particular.
+// done(n) is called when n pictures are ready.
 template <class Weights, class Done>
 std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer,
                                     Autoencoder& vae, const std::vector<std::string>& captions, const DrawingOptions& o,
@@ -100,8 +114,13 @@ std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weigh
     }
     for (std::size_t i = 0; i < n; ++i) ids.insert(ids.end(), unconditional.begin(), unconditional.end());
     md::Stack stack(memory);
-    Sampling::run(ex, stack, false, weights.text_encoder, weights.unet, ids.data(), seeds.data(), n, o.steps, o.guidance,
-                  z.data(), [](md::Progress) { return true; });
+    const md::Context c{.executor = ex,
+                        .stack = stack,
+                        .batch = n,
+                        .packed = o.packed.has_value(),
+                        .format = o.packed.value_or(md::Format::fp32)};
+    Sampling::run(c, weights.text_encoder, weights.unet, ids.data(), seeds.data(), o.steps, o.guidance, z.data(),
+                  [](md::Progress) { return true; });
     vae.decode(z.data(), n, pictures.data());
     for (std::size_t i = 0; i < n; ++i) images.push_back(to_image({&pictures[i * picture_bytes], picture_bytes}));
     done(images.size());

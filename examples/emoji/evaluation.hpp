@@ -84,11 +84,10 @@ inline double value_of(const Report& r, Statistic s) {
 }
 
 struct EvaluationOptions {
-  md::Precision precision = md::Precision::fp32;
   int threads = 0;
   std::optional<Level> level{};  // default: that of the training, as the file tells
   std::size_t limit = 200, blind = 64, sheet_pictures = 6;
-  DrawingOptions drawing{};
+  DrawingOptions drawing{.packed = md::Format::fp32};
   std::vector<std::string> wanted{};  // names of figures, vae_psnr among them; empty: all of the level
   std::filesystem::path sheet{};      // empty: none
 };
@@ -96,11 +95,11 @@ struct EvaluationOptions {
 // In the order in which they are to be read.
 using Results = std::vector<std::pair<std::string, double>>;
 
-// A model's file with plain weights, as training has them: pictures are drawn in groups.
-class PlainModel {
+// A model's file, packed: pictures are drawn in groups.
+class EvaluatedModel {
  public:
-  explicit PlainModel(const std::filesystem::path& path) : PlainModel(md::SafetensorsFile(path)) {}
-  md::ModelWeights<demo> weights{};
+  EvaluatedModel(const std::filesystem::path& path, md::Format format) : EvaluatedModel(md::SafetensorsFile(path), format) {}
+  const md::ModelWeights<demo>& weights() const { return weights_.weights(); }
   const md::Tokenizer& tokenizer() const { return tokenizer_; }
   std::size_t concepts() const {  // of the training; 0: the file does not tell
     const auto at = metadata_.find("training.concepts");
@@ -108,16 +107,15 @@ class PlainModel {
   }
 
  private:
-  explicit PlainModel(const md::SafetensorsFile& file)
+  EvaluatedModel(const md::SafetensorsFile& file, md::Format format)
       : tokenizer_(md::read_tokenizer((md::check_model<demo>(file), file), demo.text.vocabulary)),
         metadata_(file.metadata()),
-        blob_(md::reflect::storage_floats<md::ModelWeights<demo>>()) {
-    md::reflect::bind(weights, blob_.data());
-    md::read_weights(file, "", weights);
+        weights_(format) {
+    md::read_weights(file, "", weights_);
   }
   md::Tokenizer tokenizer_;
   md::Metadata metadata_;
-  md::AlignedBuffer blob_;
+  md::PackedWeights<md::ModelWeights<demo>> weights_;
 };
 
 // Rows of triples (true picture, reconstruction, generated picture), each with its prompt, under the name of their list.
@@ -176,8 +174,8 @@ inline std::vector<md::Image> reconstructions(Autoencoder& vae, const std::vecto
 
 // The autoencoder alone, of its own file or a whole model's: mean PSNR on concepts that it never saw, and its latents' size.
 inline Results evaluate_vae(const std::filesystem::path& path, const EvaluationOptions& o) {
-  const md::Executor ex(o.threads, o.precision);
-  Autoencoder vae(ex, path);
+  const md::Executor ex(o.threads);
+  Autoencoder vae(ex, path, o.drawing.packed);
   const VaePictures pictures(1);
   Results out{{"vae_psnr", vae_psnr(vae, pictures, o.limit)}};
   constexpr std::size_t channels = demo.vae.latent_channels, probes = 64;
@@ -204,9 +202,9 @@ inline Results evaluate_vae(const std::filesystem::path& path, const EvaluationO
 
 // Throws md::Error for a file that is not the demo's model and for figures that the level does not have.
 inline Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) {
-  const md::Executor ex(o.threads, o.precision);
-  PlainModel model(path);
-  Autoencoder vae(ex, path);
+  const md::Executor ex(o.threads);
+  const EvaluatedModel model(path, *o.drawing.packed);
+  Autoencoder vae(ex, path, o.drawing.packed);
   const auto entries = read_names();
   Level level = o.level.value_or(Level::animals_and_foods);
   if (!o.level)
@@ -242,7 +240,7 @@ inline Results evaluate(const std::filesystem::path& path, const EvaluationOptio
   const auto draw = [&](std::string_view title, const std::vector<std::string>& captions, DrawingOptions drawing) {
     examples::Progress progress(std::string(title), captions.size());
     auto images =
-        draw_samples(ex, model.weights, model.tokenizer(), vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
+        draw_samples(ex, model.weights(), model.tokenizer(), vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
     if (drawing.guidance == o.drawing.guidance) seconds += progress.seconds(), drawn += images.size();
     return images;
   };

@@ -11,6 +11,7 @@
 #include "config/validate.hpp"
 #include "io/tokenizer.hpp"
 #include "io/weights.hpp"
+#include "layers/packed_weights.hpp"
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 #include "models/vae.hpp"
@@ -33,6 +34,14 @@ inline std::string hexadecimal(std::uint64_t value) {
   return {text, r.ptr};
 }
 }  // namespace detail
+
+// Every leaf from a SafetensorsFile or WeightFiles, packed; otherwise as read_weights into plain memory.
+template <class W, class File>
+void read_weights(const File& file, std::string_view prefix, PackedWeights<W>& packed) {
+  read_weights(file, prefix, packed.weights(),
+               [&](const reflect::LeafView& leaf, std::span<const float> values) { packed.set(leaf, values); });
+  packed.finish();
+}
 
 // Throws Error unless the file is exactly model M: fingerprint, every tensor with its shape and a readable dtype, none besides.
 template <ModelConfig M>

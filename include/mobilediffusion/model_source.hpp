@@ -81,8 +81,9 @@ class ModelSource {
       return;
     }
     if (!std::filesystem::is_directory(path / "unet"))
-      throw Error(detail::join({"file ", detail::printable(path.string()),
-                                ": cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing"}));
+      throw Error(
+          detail::join({"file ", detail::printable(path.string()),
+                        ": cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing"}));
     unet_.emplace(path / "unet", "diffusion_pytorch_model");
     try {
       check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
@@ -112,13 +113,13 @@ class ModelSource {
     m.erase(detail::tokenizer_key);
     return m;
   }
-  // loaded(leaf): see read_weights.
+  // take(leaf, values): see read_weights.
   template <class F>
-  void read(ModelWeights<M>& weights, F&& loaded) const {
-    if (file_) return read_weights(*file_, "", weights, loaded);
-    read_weights(*text_encoder_, "", weights.text_encoder, loaded);
-    read_weights(*unet_, "", weights.unet, loaded);
-    read_weights(*vae_, "", weights.vae, loaded);
+  void read(ModelWeights<M>& weights, F&& take) const {
+    if (file_) return read_weights(*file_, "", weights, take);
+    read_weights(*text_encoder_, "", weights.text_encoder, take);
+    read_weights(*unet_, "", weights.unet, take);
+    read_weights(*vae_, "", weights.vae, take);
   }
 
  private:

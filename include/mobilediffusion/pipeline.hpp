@@ -16,6 +16,7 @@
 
 #include "io/image.hpp"
 #include "io/tokenizer.hpp"
+#include "layers/packed_weights.hpp"
 #include "model_source.hpp"
 #include "sampling.hpp"
 
@@ -31,8 +32,8 @@ struct Request {
 
 // A loaded model. Generating allocates no memory but the picture and the tokenizer's own; it prints nothing and keeps no
 // global state: any number of models may run at once, one thread each at a time. Same request, same bytes, on any number of
-// threads.
-template <ModelConfig M>
+// threads. F: what the weights are kept and multiplied in.
+template <ModelConfig M, Format F = Format::fp32>
 class TextToImage {
   using Text = TextEncoder<M.text>;
   using Net = Unet<M.unet>;
@@ -44,7 +45,8 @@ class TextToImage {
   static constexpr ModelConfig config = M;
   static constexpr std::size_t width = M.vae.width, height = M.vae.height, context_length = M.text.length;
   static constexpr std::size_t parameters = reflect::parameters<Weights>();
-  static constexpr std::size_t weight_bytes = 4 * reflect::storage_floats<Weights>();
+  static constexpr Format format = F;
+  static constexpr std::size_t weight_bytes = PackedWeights<Weights>::bytes(F);
   // Everything that one generation needs besides weights and kernel scratch.
   static constexpr std::size_t activation_bytes =
       4 * (aligned(Autoencoder::latent_floats) + aligned(Autoencoder::picture_floats) +
@@ -89,13 +91,12 @@ class TextToImage {
     Stack stack(activations_);
     float* z = stack.take(Autoencoder::latent_floats);
     float* picture = stack.take(Autoencoder::picture_floats);
-    if (!Sampler::run(executor_, stack, true, weights_.text_encoder, weights_.unet, ids.data(), &seed, 1, steps, guidance, z,
-                      on_step))
-      return false;
+    const Weights& weights = weights_.weights();
+    Context c{.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = F};
+    if (!Sampler::run(c, weights.text_encoder, weights.unet, ids.data(), &seed, steps, guidance, z, on_step)) return false;
     for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
-    Context c{executor_, stack, 1, true};
     typename Autoencoder::Decoder::Saved saved{};
-    Autoencoder::decode(c, weights_.vae, z, picture, saved);
+    Autoencoder::decode(c, weights.vae, z, picture, saved);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float v = picture[i] * 127.5f + 127.5f;
       rgb[i] = static_cast<std::uint8_t>(v > 0.0f ? std::min(v, 255.0f) + 0.5f : 0.0f);  // NaN: black
@@ -108,7 +109,7 @@ class TextToImage {
   const Metadata& metadata() const { return metadata_; }
   int threads() const { return executor_.threads(); }
   // Held by this object: weights, activations, kernel scratch.
-  std::size_t memory_bytes() const { return blob_.bytes() + activations_.bytes() + executor_.scratch_bytes(); }
+  std::size_t memory_bytes() const { return weights_.bytes() + activations_.bytes() + executor_.scratch_bytes(); }
   // The most that generating has used so far: activation_bytes, or less without guidance.
   std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
 
@@ -117,15 +118,11 @@ class TextToImage {
       : executor_(threads),
         tokenizer_(source.tokenizer()),
         metadata_(source.metadata()),
-        blob_(reflect::storage_floats<Weights>()),
+        weights_(F),
         activations_(activation_bytes / 4) {
-    reflect::bind(weights_, blob_.data());
-    std::vector<float> scratch;
-    source.read(weights_, [&](const reflect::LeafView& leaf) {
-      if (!leaf.type->is_matrix) return;
-      scratch.resize(std::max(scratch.size(), leaf.type->count));
-      kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
-    });
+    source.read(weights_.weights(),
+                [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, values); });
+    weights_.finish();
   }
 
   std::vector<std::int32_t> encode_negative(const std::string& text) const {
@@ -139,9 +136,9 @@ class TextToImage {
   Executor executor_;
   Tokenizer tokenizer_;
   Metadata metadata_;
-  AlignedBuffer blob_, activations_;
+  PackedWeights<Weights> weights_;
+  AlignedBuffer activations_;
   std::size_t peak_activation_bytes_ = 0;
-  Weights weights_{};
 };
 
 }  // namespace mobilediffusion

@@ -32,17 +32,21 @@ struct Sampling {
            2 * aligned(n * latents) + std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
   }
 
-  // ids [2 * count][length]: the captions, then what guidance leads away from (the second half is not read at guidance 1).
-  // z [count][latents] receives the latents of caption i with the noise of seeds[i]. Allocates nothing. False: cancelled.
+  // within: batch captions. ids [2 * batch][length]: the captions, then what guidance leads away from (the second half is not
+  // read at guidance 1). z [batch][latents] receives the latents of caption i with the noise of seeds[i]. Allocates nothing.
+  // False: cancelled.
   template <class OnStep>
-  static bool run(const Executor& ex, Stack& stack, bool packed, const typename Text::Weights& text,
-                  const typename Net::Weights& net, const std::int32_t* ids, const std::uint64_t* seeds, std::size_t count,
-                  std::size_t steps, float guidance, float* z, OnStep&& on_step) {
+  static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
+                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t steps, float guidance, float* z,
+                  OnStep&& on_step) {
+    Stack& stack = within.stack;
+    const std::size_t count = within.batch;
     const bool guided = guidance != 1.0f;
     const std::size_t n = guided ? 2 * count : count, floats = count * latents;
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
     Scope scope(stack);
-    Context c{ex, stack, n, packed};
+    Context c = within;
+    c.batch = n;
     float* context = stack.take(n * Text::context_floats);
     float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
     float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);

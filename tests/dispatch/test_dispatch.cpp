@@ -63,8 +63,8 @@ TEST_CASE("each instruction set packs for its own registers, and all compute the
     if (!simd::supported(static_cast<simd::Isa>(i))) continue;
     const kernels::Table& table = *kernels::detail::choose(simd::isa_names[i]).table;
     std::vector<float> panels(n * k), back(n * k), c(m * n);
-    table.pack_weights(b.data(), n, k, panels.data());
-    table.unpack_weights(panels.data(), n, k, back.data());
+    table.pack_weights(b.data(), n, k, panels.data(), Format::fp32);
+    table.unpack_weights(panels.data(), n, k, back.data(), Format::fp32);
     CHECK(back == b);
     table.matmul_nt(ex, m, n, k, kernels::Operand::dense(a.data(), m, k), kernels::Operand::packed(panels.data(), n, k), c.data(),
                     n, {});

@@ -16,7 +16,7 @@
 #include "catch.hpp"
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/io/weights.hpp"
-#include "mobilediffusion/kernels/matmul.hpp"
+#include "mobilediffusion/layers/packed_weights.hpp"
 #include "mobilediffusion/layers/context.hpp"
 
 namespace golden {
@@ -73,16 +73,12 @@ class Case {
       expect_results("input_gradients/");
       expect_gradients();
     }
-    for (const auto& leaf : mobilediffusion::reflect::leafs(weights_)) {
-      if (!leaf.type->is_matrix) continue;
-      std::vector<float> scratch(leaf.type->count);
-      mobilediffusion::kernels::pack_weights_in_place(leaf.data(), leaf.type->rows, leaf.type->columns, scratch.data());
-    }
+    const mobilediffusion::PackedWeights<W> packed(weights_, mobilediffusion::Format::fp32);
     const mobilediffusion::AlignedBuffer memory(stack_floats);
     mobilediffusion::Stack stack(memory);
     mobilediffusion::Context c{executor_, stack, batch, true};
     INFO("packed");
-    forward(c, weights_);
+    forward(c, packed.weights());
     expect_results("outputs/");
   }
 

@@ -32,7 +32,7 @@ void convolution(const char* name) {
   Golden<Layer> g("layers", name);
   typename Layer::Saved saved;
   g.run(
-      Layer::stack_floats(golden::batch),
+      Layer::stack_floats(Plan::inference, golden::batch),
       [&](Context& c, const auto& w) { Layer::forward(c, w, g.input("x"), g.output("y"), saved); },
       [&](Context& c, const auto& w, const auto& d) { Layer::backward(c, w, d, saved, g.cotangent("y"), g.assigned("x")); });
 }

@@ -228,3 +228,22 @@ TEST_CASE("attention refuses what it cannot compute", "[kernels][attention]") {
                                      p.dy.data(), p.ld, nullptr, p.dq.data(), p.ld, p.dk.data(), p.ld, p.dv.data(), p.ld),
                   Error);
 }
+
+TEST_CASE("attention of values rounded to bf16 is close to the scalar oracle", "[kernels][attention]") {
+  const Executor ex(2), alone(1);
+  for (AttentionShape shape : shapes)
+    for (const bool causal : {false, true})
+      for (const AttentionKind kind : {AttentionKind::softmax, AttentionKind::relu}) {
+        shape.causal = causal;
+        shape.kind = kind;
+        Problem exact(shape);
+        exact.forward_reference(ex);
+        shape.bf16 = true;
+        Problem p(shape), q(shape);
+        p.forward(ex);
+        q.forward(alone);
+        CAPTURE(shape.queries, shape.keys, shape.heads, shape.head_dim, causal, static_cast<int>(kind));
+        CHECK(distance(p.y, exact.y) < 0.02);
+        CHECK(same_bytes(p.y, q.y));
+      }
+}

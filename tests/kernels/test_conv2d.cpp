@@ -87,7 +87,7 @@ Results run(const Executor& ex, const ConvGeometry& g, std::size_t outputs) {
   r.y.resize(g.out_pixels() * outputs);
   r.y_packed = r.y;
   kernels::conv2d(ex, x.data(), w.data(), outputs, r.y.data(), g, e);
-  std::vector<float> panels(kernels::packed_floats(outputs, g.taps() * g.channels));
+  std::vector<float> panels(packed_floats(outputs, g.taps() * g.channels, Format::fp32));
   kernels::pack_weights(w.data(), outputs, g.taps() * g.channels, panels.data());
   kernels::conv2d(ex, x.data(), Operand::packed(panels.data(), outputs, g.taps() * g.channels), r.y_packed.data(), g, e);
   r.dx = normals(x.size(), 6);
@@ -135,6 +135,100 @@ TEST_CASE("conv2d and its gradients equal the definition", "[conv2d]") {
   for (const std::size_t channels : {1u, 3u, 5u, 12u, 16u, 32u, 40u})
     for (const Shape& shape : shapes(channels))
       for (const std::size_t outputs : {1u, 6u, 32u, 35u}) check(ex, shape, outputs, 4e-6);
+}
+
+namespace {
+
+// As inference computes a 3x3 convolution; the epilogue adds a bias for each image and to what is there, and a residual where it
+// may.
+std::vector<float> packed_conv(const Executor& ex, const ConvGeometry& g, std::size_t outputs, ConvMethod method, Format format) {
+  const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * 9 * g.channels, 2),
+             bias = normals(g.batch * outputs, 4), residual = normals(g.out_pixels() * outputs, 5);
+  Epilogue e;
+  e.bias = bias.data();
+  e.rows_per_bias = g.out_h * g.out_w;
+  e.accumulate = true;
+  if (!g.upsample) {
+    e.residual = residual.data();
+    e.residual_ld = outputs;
+  }
+  auto y = normals(g.out_pixels() * outputs, 8);
+  if (method == ConvMethod::patches && format == Format::fp32) {
+    kernels::reference::conv2d(x.data(), w.data(), outputs, y.data(), g, e);
+    return y;
+  }
+  const std::size_t floats = method == ConvMethod::winograd ? winograd_points(format) * packed_floats(outputs, g.channels, format)
+                             : method == ConvMethod::phases ? 4 * packed_floats(outputs, 4 * g.channels, format)
+                                                            : packed_floats(outputs, 9 * g.channels, format);
+  std::vector<float> packed(floats), scratch(kernels::pack_filters_scratch(outputs, g.channels, method)),
+      work(kernels::conv2d_scratch(g, outputs, method, format));
+  kernels::pack_filters(w.data(), outputs, g.channels, method, format, packed.data(), scratch.data());
+  kernels::conv2d(ex, x.data(), kernels::PackedFilters{packed.data(), outputs, method, format}, y.data(), g, e, work.data());
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("Winograd's filters and the phases of a doubled image equal the definition", "[conv2d]") {
+  const Executor ex(2), alone(1), many(5);
+  for (const std::size_t channels : {1u, 5u, 16u, 40u})
+    for (const std::size_t outputs : {1u, 6u, 35u})
+      for (const std::size_t h : {1u, 4u, 5u, 9u})
+        for (const std::size_t w : {3u, 8u}) {
+          ConvGeometry g;
+          g.batch = 2;
+          g.in_h = g.out_h = h;
+          g.in_w = g.out_w = w;
+          g.channels = channels;
+          INFO(h << " x " << w << ", channels " << channels << ", outputs " << outputs);
+          const std::size_t k = 9 * channels;
+          auto found = packed_conv(ex, g, outputs, ConvMethod::winograd, Format::fp32);
+          CHECK(difference(found, packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32), k) < 5e-5);
+          CHECK(found == packed_conv(alone, g, outputs, ConvMethod::winograd, Format::fp32));
+          CHECK(found == packed_conv(many, g, outputs, ConvMethod::winograd, Format::fp32));
+          const auto exact = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
+          for (const Format format : {Format::bf16, Format::int8}) {
+            found = packed_conv(ex, g, outputs, ConvMethod::winograd, format);
+            CHECK(difference(found, exact, k) < (format == Format::bf16 ? 0.04 : 0.15));
+            CHECK(found == packed_conv(alone, g, outputs, ConvMethod::winograd, format));
+          }
+          g.upsample = true;
+          g.out_h = 2 * h;
+          g.out_w = 2 * w;
+          const auto expected = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
+          found = packed_conv(ex, g, outputs, ConvMethod::phases, Format::fp32);
+          CHECK(difference(found, expected, k) < 4e-6);
+          CHECK(found == packed_conv(alone, g, outputs, ConvMethod::phases, Format::fp32));
+          CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::winograd, Format::fp32), expected, k) < 5e-5);
+          CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::phases, Format::bf16), expected, k) < 0.03);
+          CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::phases, Format::int8), expected, k) < 0.1);
+        }
+}
+
+TEST_CASE("a Winograd convolution whose tiles do not pass at once equals the definition", "[conv2d]") {
+  const Executor ex(2);
+  ConvGeometry g;
+  g.in_h = g.out_h = 96;
+  g.in_w = g.out_w = 100;
+  g.channels = 150;
+  const kernels::detail::WinogradPlan plan(g, 170, Format::fp32);
+  REQUIRE(plan.chunk < plan.tiles);
+  CHECK(difference(packed_conv(ex, g, 170, ConvMethod::winograd, Format::fp32),
+                   packed_conv(ex, g, 170, ConvMethod::patches, Format::fp32), 9 * 150) < 1e-4);
+}
+
+TEST_CASE("conv2d refuses filters packed for another kind of convolution", "[conv2d]") {
+  const Executor ex(1);
+  std::vector<float> x(4096);
+  ConvGeometry g;
+  g.in_h = g.in_w = 4;
+  g.out_h = g.out_w = 2;
+  g.channels = 1;
+  g.stride = 2;
+  kernels::PackedFilters w{x.data(), 1, ConvMethod::winograd, Format::fp32};
+  CHECK_THROWS_AS(kernels::conv2d(ex, x.data(), w, x.data(), g, {}, x.data()), Error);
+  w.method = ConvMethod::phases;
+  CHECK_THROWS_AS(kernels::conv2d(ex, x.data(), w, x.data(), g, {}, x.data()), Error);
 }
 
 TEST_CASE("conv2d in bf16 is close to the definition", "[conv2d]") {

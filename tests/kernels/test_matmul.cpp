@@ -51,7 +51,7 @@ void product(const Executor& ex, Kind kind, std::size_t m, std::size_t n, std::s
       kernels::matmul_tn(ex, m, n, k, Operand::dense(a, k, m), Operand::dense(b, k, n), c, ldc, e);
       break;
     case Kind::packed: {
-      std::vector<float> panels(kernels::packed_floats(n, k));
+      std::vector<float> panels(packed_floats(n, k, Format::fp32));
       kernels::pack_weights(b, n, k, panels.data());
       kernels::matmul_nt(ex, m, n, k, Operand::dense(a, m, k), Operand::packed(panels.data(), n, k), c, ldc, e);
     }
@@ -170,15 +170,87 @@ TEST_CASE("packed weights come back", "[matmul]") {
   for (const std::size_t rows : {1u, 31u, 32u, 70u})
     for (const std::size_t columns : {1u, 15u, 64u, 77u}) {
       const auto w = normals(rows * columns, 1);
-      std::vector<float> storage(kernels::packed_floats(rows, columns)), scratch(rows * columns), back(rows * columns);
-      std::copy(w.begin(), w.end(), storage.begin());
-      kernels::pack_weights_in_place(storage.data(), rows, columns, scratch.data());
-      kernels::unpack_weights(storage.data(), rows, columns, back.data());
-      CHECK(back == w);
-      kernels::unpack_weights_in_place(storage.data(), rows, columns, scratch.data());
-      storage.resize(rows * columns);
-      CHECK(storage == w);
+      std::vector<float> back(rows * columns);
+      for (const Format format : {Format::fp32, Format::bf16, Format::int8}) {
+        std::vector<float> panels(packed_floats(rows, columns, format));
+        kernels::pack_weights(w.data(), rows, columns, panels.data(), format);
+        kernels::unpack_weights(panels.data(), rows, columns, back.data(), format);
+        for (std::size_t i = 0; i < rows; ++i) {
+          float largest = 0.0f;
+          for (std::size_t j = 0; j < columns; ++j) largest = std::max(largest, std::abs(w[i * columns + j]));
+          for (std::size_t j = 0; j < columns; ++j) {
+            const float x = w[i * columns + j], y = back[i * columns + j];
+            if (format == Format::fp32) REQUIRE(y == x);
+            else if (format == Format::bf16) REQUIRE(y == from_bf16(to_bf16(x)));
+            else REQUIRE(std::abs(y - x) <= largest / 254.0f * 1.0001f);
+          }
+        }
+      }
     }
+}
+
+namespace {
+
+// The product with packed weights of a format, with every part of the epilogue.
+std::vector<float> packed_product(const Executor& ex, Format format, std::size_t m, std::size_t n, std::size_t k,
+                                  const std::vector<float>& a, const std::vector<float>& b, bool epilogue) {
+  std::vector<float> panels(packed_floats(n, k, format)), c = normals(m * n, 3);
+  kernels::pack_weights(b.data(), n, k, panels.data(), format);
+  const auto bias = normals(n, 4), residual = normals(m * n, 5);
+  Epilogue e;
+  if (epilogue) {
+    e.bias = bias.data();
+    e.residual = residual.data();
+    e.residual_ld = n;
+    e.accumulate = true;
+  }
+  kernels::matmul_nt(ex, m, n, k, Operand::dense(a.data(), m, k), Operand::packed(panels.data(), n, k, format), c.data(), n, e);
+  return c;
+}
+
+}  // namespace
+
+// Whole numbers that 8 bits hold: a range of 0 to 255 in every block of K, weights up to 127. Nothing is rounded.
+TEST_CASE("int8 products of small whole numbers are exact", "[matmul]") {
+  const Executor ex(2);
+  for (const std::size_t m : {1u, 13u, 40u})
+    for (const std::size_t n : {1u, 31u, 70u})
+      for (const std::size_t k : {2u, 63u, 130u, 300u}) {
+        std::vector<float> a(m * k), b(n * k);
+        Random random(5, m + n + k);
+        for (std::size_t i = 0; i < m; ++i)
+          for (std::size_t j = 0; j < k; ++j)
+            a[i * k + j] = j == 0 ? 0.0f : j == k - 1 ? 255.0f : std::floor(random.uniform() * 256.0f);
+        for (std::size_t i = 0; i < n; ++i)
+          for (std::size_t j = 0; j < k; ++j)
+            b[i * k + j] = j == i % k ? -127.0f : std::floor(random.uniform() * 255.0f) - 127.0f;
+        const auto found = packed_product(ex, Format::int8, m, n, k, a, b, false);
+        for (std::size_t i = 0; i < m; ++i)
+          for (std::size_t j = 0; j < n; ++j) {
+            float expected = 0.0f;
+            for (std::size_t t = 0; t < k; ++t) expected += a[i * k + t] * b[j * k + t];
+            INFO(m << " x " << k << " -> " << n << " at " << i << ", " << j);
+            REQUIRE(found[i * n + j] == Approx(expected).epsilon(2e-6).margin(0.02));
+          }
+      }
+}
+
+TEST_CASE("products with packed bf16 and int8 weights are close to the reference", "[matmul]") {
+  const Executor ex(2), alone(1);
+  for (const std::size_t m : {1u, 14u, 100u})
+    for (const std::size_t n : {3u, 32u, 97u})
+      for (const std::size_t k : {1u, 50u, 576u, 2500u})
+        for (const bool epilogue : {false, true}) {
+          const auto a = normals(m * k, 1), b = normals(n * k, 2);
+          const auto exact = packed_product(ex, Format::fp32, m, n, k, a, b, epilogue);
+          const auto bf16 = packed_product(ex, Format::bf16, m, n, k, a, b, epilogue);
+          const auto int8 = packed_product(ex, Format::int8, m, n, k, a, b, epilogue);
+          INFO(m << " x " << k << " -> " << n);
+          CHECK(difference(bf16, exact, k) < 0.03);
+          CHECK(difference(int8, exact, k) < 0.1);
+          CHECK(bf16 == packed_product(alone, Format::bf16, m, n, k, a, b, epilogue));
+          CHECK(int8 == packed_product(alone, Format::int8, m, n, k, a, b, epilogue));
+        }
 }
 
 TEST_CASE("matmul refuses operands of the wrong size or kind", "[matmul]") {
@@ -203,4 +275,28 @@ TEST_CASE("column sums equal the reference", "[matmul]") {
         CHECK(one == two);
         CHECK(difference(one, expected, rows) < 2e-6);
       }
+}
+
+TEST_CASE("a product with two joined left sides equals that with their concatenation, bit for bit", "[matmul]") {
+  const Executor ex(2);
+  for (const auto& [ka, kb] : {std::pair<std::size_t, std::size_t>{64, 128}, {5, 3}, {320, 192}, {16, 8}})
+    for (const Format format : {Format::fp32, Format::bf16, Format::int8}) {
+      const std::size_t m = 37, n = 70, k = ka + kb;
+      const auto a = normals(m * ka, 1), b = normals(m * kb, 2), w = normals(n * k, 3);
+      std::vector<float> joined(m * k), panels(packed_floats(n, k, format)), expected(m * n), found(m * n);
+      for (std::size_t i = 0; i < m; ++i) {
+        std::copy_n(&a[i * ka], ka, &joined[i * k]);
+        std::copy_n(&b[i * kb], kb, &joined[i * k + ka]);
+      }
+      kernels::pack_weights(w.data(), n, k, panels.data(), format);
+      const Operand packed = Operand::packed(panels.data(), n, k, format);
+      kernels::matmul_nt(ex, m, n, k, Operand::dense(joined.data(), m, k), packed, expected.data(), n);
+      kernels::matmul_nt(ex, m, n, k, Operand::joined(a.data(), ka, b.data(), kb, m), packed, found.data(), n);
+      INFO(ka << " + " << kb << ", " << name_of(format));
+      CHECK(found == expected);
+      const Operand dense = Operand::dense(w.data(), n, k);
+      kernels::matmul_nt(ex, m, n, k, Operand::dense(joined.data(), m, k), dense, expected.data(), n);
+      kernels::matmul_nt(ex, m, n, k, Operand::joined(a.data(), ka, b.data(), kb, m), dense, found.data(), n);
+      CHECK(found == expected);
+    }
 }

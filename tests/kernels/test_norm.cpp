@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Group and layer normalization against the oracle, and their gradients against central differences.
+#include <array>
+
 #include "catch.hpp"
 #include "gradient_check.hpp"
 #include "mobilediffusion/kernels/kernels.hpp"
@@ -198,4 +200,35 @@ TEST_CASE("layer_norm_backward equals central differences, accumulates, and does
   CHECK(same_bytes(dx[0], dx[1]));
   CHECK(same_bytes(dgamma[0], dgamma[1]));
   CHECK(same_bytes(dbeta[0], dbeta[1]));
+}
+
+TEST_CASE("group_norm of two tensors equals that of their concatenation, bit for bit", "[kernels][norm]") {
+  const std::size_t batch = 2;
+  for (const auto& [a_channels, b_channels, groups] :
+       {std::array<std::size_t, 3>{32, 16, 4}, {5, 7, 3}, {24, 9, 11}, {64, 32, 32}})
+    for (const std::size_t pixels : {1u, 5u, 700u}) {
+      const std::size_t channels = a_channels + b_channels;
+      std::vector<float> a(batch * pixels * a_channels), b(batch * pixels * b_channels), joined(batch * pixels * channels),
+          gamma(channels), beta(channels);
+      mobilediffusion::Random(1, 1).normals(a);
+      mobilediffusion::Random(1, 2).normals(b);
+      mobilediffusion::Random(1, 3).normals(gamma);
+      mobilediffusion::Random(1, 4).normals(beta);
+      for (std::size_t i = 0; i < batch * pixels; ++i) {
+        std::copy_n(&a[i * a_channels], a_channels, &joined[i * channels]);
+        std::copy_n(&b[i * b_channels], b_channels, &joined[i * channels + a_channels]);
+      }
+      std::vector<float> expected(joined.size()), found(joined.size()), statistics(batch * groups * 2), same = statistics;
+      for (const int threads : {1, 2}) {
+        const mobilediffusion::Executor ex(threads);
+        mobilediffusion::kernels::group_norm(ex, joined.data(), expected.data(), batch, pixels, channels, groups, 1e-5f,
+                                             gamma.data(), beta.data(), mobilediffusion::Activation::silu, statistics.data());
+        mobilediffusion::kernels::group_norm_joined(ex, a.data(), a_channels, b.data(), b_channels, found.data(), batch, pixels,
+                                                    groups, 1e-5f, gamma.data(), beta.data(), mobilediffusion::Activation::silu,
+                                                    same.data());
+        INFO(a_channels << " + " << b_channels << ", pixels " << pixels << ", threads " << threads);
+        CHECK(statistics == same);
+        CHECK(expected == found);
+      }
+    }
 }

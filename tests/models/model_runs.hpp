@@ -41,13 +41,17 @@ Result run(const Way& way, std::size_t stack_floats, std::size_t output, std::si
   AlignedBuffer memory(stack_floats);
   Bound<W> weights;
   gradient_tests::randomize(*weights, 1);
-  if (way.packed) gradient_tests::pack(*weights);
   Result r;
   r.output.assign(output, 0.0f);
   {
     Stack stack(memory);
     Context c{executor, stack, way.batch, way.packed};
-    forward(c, *weights, r.output.data());
+    if (way.packed) {
+      const PackedWeights<W> packed(*weights, Format::fp32);
+      forward(c, packed.weights(), r.output.data());
+    } else {
+      forward(c, *weights, r.output.data());
+    }
     r.peak_inference = stack.peak();
   }
   if (way.packed) return r;

@@ -69,7 +69,12 @@ std::vector<std::string> paths(W& weights) {
 static_assert(reflect::leaf_count<LinearWeights<4, 8>>() == 2);
 static_assert(reflect::leaf_count<LinearWeights<4, 8, false>>() == 1);
 static_assert(reflect::parameters<LinearWeights<4, 8>>() == 4 * 8 + 8);
-static_assert(reflect::storage_floats<LinearWeights<4, 8>>() == 32 * 4 + 16);
+static_assert(reflect::storage_floats<LinearWeights<4, 8>>() == 4 * 8 + 16);
+static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::fp32) == 32 * 4 + 16);
+static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::bf16) == 32 * 2 + 16);
+static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::int8) == 32 * 2 + 16);  // too small for 8 bits
+static_assert(reflect::packed_floats<LinearWeights<256, 33>>(Format::int8) == 64 * (1 + 1 + 256 / 4) + 48);
+static_assert(reflect::packed_floats<LinearWeights<2048, 64>>(Format::int8) == 64 * (1 + 2 + 2048 / 4) + 64);
 static_assert(reflect::parameters<FeedForwardWeights>() == 40 + 20);
 static_assert(reflect::parameters<BlockWeights<false>>() == 60);
 static_assert(reflect::parameters<BlockWeights<true>>() == 4 + 16 + 20 + 60);
@@ -128,6 +133,20 @@ TEST_CASE("reflect: binding lays leafs out one after another", "[reflect]") {
   });
   CHECK(expected == blob.data() + blob.size());
   CHECK(model.last_1.data == blob.data() + blob.size() - 16);
+}
+
+TEST_CASE("reflect: packed weights lie one after another in every format", "[reflect]") {
+  for (const Format format : {Format::fp32, Format::bf16, Format::int8}) {
+    const AlignedBuffer blob(reflect::packed_floats<ModelWeights>(format));
+    ModelWeights model{};
+    reflect::bind_packed(model, blob.data(), format);
+    const float* expected = blob.data();
+    for (const reflect::LeafView& leaf : reflect::leafs(model)) {
+      CHECK(leaf.data() == expected);
+      expected += leaf.type->packed_floats[static_cast<std::size_t>(format)];
+    }
+    CHECK(expected == blob.data() + blob.size());
+  }
 }
 
 TEST_CASE("reflect: the visitor sees the leaf itself", "[reflect]") {

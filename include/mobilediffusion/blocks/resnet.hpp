@@ -51,18 +51,23 @@ struct ResnetBlock {
     Planned p{plan};
     p.take(batch * pixels * S.in).take(Norm1::stack_floats(batch)).take(batch * pixels * S.out);
     if (has_time) p.take(batch * S.out);
-    p.part(Conv1::stack_floats(batch))
+    p.part(Conv1::stack_floats(plan, batch))
         .take(batch * pixels * S.out)
         .take(Norm2::stack_floats(batch))
-        .part(Conv2::stack_floats(batch));
+        .part(Conv2::stack_floats(plan, batch));
     return p.peak;
   }
 
   // x [batch][pixels][in], time [batch][time_width] (already through SiLU) -> y [batch][pixels][out]
-  static void forward(Context& c, const Weights& w, const float* x, const float* time, float* y, Saved& saved) {
+  // skip: null, or the last channels of the input [batch][pixels][skip_channels], and x only those before; inference only.
+  static void forward(Context& c, const Weights& w, const float* x, const float* time, float* y, Saved& saved,
+                      const float* skip = nullptr, std::size_t skip_channels = 0) {
     Scope scope(c.stack);
     float* n1 = c.stack.take(c.batch * pixels * S.in);
-    Norm1::forward(c, w.norm1, x, n1, saved.norm1, epsilon);
+    if constexpr (has_shortcut && S.groups > 0) {
+      if (skip != nullptr) Norm1::forward_joined(c, w.norm1, x, S.in - skip_channels, skip, n1, epsilon);
+    }
+    if (skip == nullptr) Norm1::forward(c, w.norm1, x, n1, saved.norm1, epsilon);
     float* h = c.stack.take(c.batch * pixels * S.out);
     kernels::Epilogue with_time;
     if constexpr (has_time) {  // one bias per image: conv1's own plus the projected time embedding
@@ -79,7 +84,11 @@ struct ResnetBlock {
     Norm2::forward(c, w.norm2, h, n2, saved.norm2, epsilon);
     kernels::Epilogue shortcut;
     if constexpr (has_shortcut) {
-      Shortcut::forward(c, w.conv_shortcut, x, y, c.batch * pixels);
+      const std::size_t rows = c.batch * pixels;
+      Shortcut::forward(c, w.conv_shortcut,
+                        skip == nullptr ? kernels::Operand::dense(x, rows, S.in)
+                                        : kernels::Operand::joined(x, S.in - skip_channels, skip, skip_channels, rows),
+                        y);
       shortcut.accumulate = true;
     } else {
       shortcut.residual = x;

@@ -74,11 +74,15 @@ struct StageParts {
 
   static constexpr std::size_t pixels = S.height * S.width;
 
+  // Inference reads a skip where it lies. Training keeps a copy, joined to what it follows, for the way back.
+  template <std::size_t I>
+  static constexpr bool joins_by_address = S.skips[I] > 0 && S.groups > 0 && Resnet<I>::has_shortcut;
+
   // Of one residual block with what stands around it: the joined skip before, the transformers behind.
   template <std::size_t I>
   static constexpr std::size_t step_floats(Plan plan, std::size_t batch) {
     Planned p{plan};
-    if (S.skips[I] > 0) p.take(batch * pixels * resnet_spec(S, I).in);
+    if (S.skips[I] > 0 && !(joins_by_address<I> && plan == Plan::inference)) p.take(batch * pixels * resnet_spec(S, I).in);
     if constexpr (has_transformer<I>) p.take(batch * pixels * S.channels);
     p.part(Resnet<I>::stack_floats(plan, batch));
     if constexpr (has_transformer<I>) p.part(Transformer<I>::stack_floats(plan, batch));
@@ -129,7 +133,7 @@ struct DownStage : StageParts<S> {
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
     Planned p{plan};
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) { p.part(Base::template step_floats<I>(plan, batch)); });
-    if (S.sampler) p.part(Sampler::stack_floats(batch));
+    if (S.sampler) p.part(Sampler::stack_floats(plan, batch));
     return p.peak;
   }
 
@@ -215,7 +219,7 @@ struct UpStage : StageParts<S> {
       if (I + 1 < S.resnets || S.sampler) p.take(batch * Base::pixels * S.channels);
       p.part(Base::template step_floats<I>(plan, batch));
     });
-    if (S.sampler) p.part(Sampler::stack_floats(batch));
+    if (S.sampler) p.part(Sampler::stack_floats(plan, batch));
     return p.peak;
   }
 
@@ -227,18 +231,24 @@ struct UpStage : StageParts<S> {
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       float* out = I + 1 < S.resnets || S.sampler ? c.stack.take(c.batch * Base::pixels * S.channels) : y;
       Scope inner(c.stack);
+      const float* skip = nullptr;
       if constexpr (S.skips[I] > 0) {
-        constexpr std::size_t in = resnet_spec(S, I).in;
-        float* joined = c.stack.take(c.batch * Base::pixels * in);
-        kernels::concat_channels(c.executor, x, in - S.skips[I], skips[I], S.skips[I], joined, c.batch * Base::pixels);
-        x = joined;
+        if (Base::template joins_by_address<I> && !c.stack.keeps()) {
+          skip = skips[I];
+        } else {
+          constexpr std::size_t in = resnet_spec(S, I).in;
+          float* joined = c.stack.take(c.batch * Base::pixels * in);
+          const Span span(c, {"concat", nullptr, 0, 8 * c.batch * Base::pixels * in});
+          kernels::concat_channels(c.executor, x, in - S.skips[I], skips[I], S.skips[I], joined, c.batch * Base::pixels);
+          x = joined;
+        }
       }
       if constexpr (Base::template has_transformer<I>) {
         float* h = c.stack.take(c.batch * Base::pixels * S.channels);
-        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, h, std::get<I>(saved.resnets));
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, h, std::get<I>(saved.resnets), skip, S.skips[I]);
         Transformer<I>::forward(c, std::get<I>(w.attentions), h, context, out, std::get<I>(saved.attentions));
       } else {
-        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, out, std::get<I>(saved.resnets));
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, out, std::get<I>(saved.resnets), skip, S.skips[I]);
       }
       x = out;
     });

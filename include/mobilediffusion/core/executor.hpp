@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -33,6 +36,8 @@ class Executor {
   Precision precision() const { return precision_; }
   void set_precision(Precision p) { precision_ = p; }
   std::size_t scratch_bytes() const { return scratch_.bytes(); }
+  // Floats of one operand that a product keeps in the second-level cache of this machine. Results do not depend on it.
+  std::size_t cached_floats() const { return cached_floats_; }
   float* scratch(int thread) const { return scratch_.data() + static_cast<std::size_t>(thread) * scratch_floats; }
 
   // Calls f(begin, end, thread) on a static partition of [0, n) into at most threads() ranges. What a range computes must
@@ -56,6 +61,14 @@ class Executor {
     if (n != 0) f(std::size_t{0}, n, 0);
   }
 
+  // Bytes of a core's second-level cache; where the system does not tell, 1 MiB.
+  static std::size_t second_level_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    if (const long bytes = ::sysconf(_SC_LEVEL2_CACHE_SIZE); bytes > 0) return static_cast<std::size_t>(bytes);
+#endif
+    return std::size_t{1} << 20;
+  }
+
   static int hardware_threads() {
 #ifdef _OPENMP
     return omp_get_num_procs();
@@ -67,6 +80,8 @@ class Executor {
  private:
   int threads_;
   Precision precision_;
+  // Three quarters of the cache.
+  std::size_t cached_floats_ = std::clamp<std::size_t>(second_level_cache() / 16 * 3, 32 * 1024, 1024 * 1024);
   AlignedBuffer scratch_;
 };
 

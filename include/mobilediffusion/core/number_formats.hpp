@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Half-precision storage formats as plain integers: conversions without hardware or compiler support.
+// Number formats of weights, and half precision as plain integers: conversions without hardware or compiler support.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
 namespace mobilediffusion {
+
+// What matrices of weights are stored and multiplied as in inference; sums are fp32 (int8: int32 within a block of K).
+enum class Format {
+  fp32,
+  bf16,  // weights and inputs rounded to bf16
+  int8,  // weights symmetric with a scale for each output; inputs 8 bits of their row's range, measured as they pass
+};
+constexpr const char* name_of(Format f) { return f == Format::fp32 ? "fp32" : f == Format::bf16 ? "bf16" : "int8"; }
 
 // bfloat16: the upper half of an fp32, rounded to nearest even; NaN stays NaN.
 inline constexpr std::uint16_t to_bf16(float x) {

@@ -5,23 +5,54 @@
 #include <array>
 #include <cstddef>
 
+#include "number_formats.hpp"
+
 namespace mobilediffusion {
 
 // Right-hand sides of matrix products are packed in place into panels of up to this many outputs, so their storage is
 // rounded up to whole panels. 32 = two AVX-512 registers, a multiple of every narrower tile.
 inline constexpr std::size_t panel = 32;
+// 32-bit words of K that a product takes at once: a panel of its left side stays in the first-level cache meanwhile.
+inline constexpr std::size_t block_depth = 256;
 
 // Storage starts on 64-byte boundaries: 16 floats.
 inline constexpr std::size_t aligned(std::size_t floats) { return (floats + 15) / 16 * 16; }
 
+// The format of a matrix in a model of this format: few outputs or short sums gain nothing from 8 bits and lose most.
+inline constexpr Format format_of_matrix(std::size_t rows, std::size_t columns, Format model) {
+  return model == Format::int8 && (rows < panel || columns < 128) ? Format::bf16 : model;
+}
+
+// Floats of a matrix packed in a format (kernels/packed_weights.hpp), whatever the instruction set's tile.
+inline constexpr std::size_t packed_floats(std::size_t rows, std::size_t columns, Format format) {
+  const std::size_t outputs = (rows + panel - 1) / panel * panel;
+  if (format == Format::fp32) return outputs * columns;
+  if (format == Format::bf16) return outputs * ((columns + 1) / 2);
+  const std::size_t words = (columns + 3) / 4;
+  return outputs * (1 + (words + block_depth - 1) / block_depth + words);
+}
+
+// How a 3x3 convolution is computed once its filters are packed.
+enum class ConvMethod {
+  patches,   // one product over patches of 9 taps
+  phases,    // of a doubled image: four products over 4 taps, one for each parity of the output's rows and columns
+  winograd,  // minimal filtering: 36 products over tiles of 4x4 outputs in fp32, 16 over tiles of 2x2 in other formats
+};
+
+// Outputs along a side of Winograd's tiles. Larger tiles multiply less and lose digits: F(4x4) costs bf16 two bits, F(2x2) half a
+// bit (tests/kernels/test_conv2d.cpp).
+inline constexpr std::size_t winograd_tile(Format format) { return format == Format::fp32 ? 4 : 2; }
+inline constexpr std::size_t winograd_points(Format format) { return format == Format::fp32 ? 36 : 16; }
+
 // A vector or table that kernels read as it is: biases, norm scales, embeddings.
-// Every leaf says: count (parameters), storage (floats reserved), file_shape (PyTorch's), and how the file's order becomes
-// the memory's: [outer][inner][taps] -> [outer][taps][inner].
+// Every leaf says: count (parameters), storage (floats reserved), packed(format) (floats reserved in inference), file_shape
+// (PyTorch's), and how the file's order becomes the memory's: [outer][inner][taps] -> [outer][taps][inner].
 template <std::size_t... Dims>
 struct Param {
   static constexpr bool is_matrix = false;
   static constexpr std::array<std::size_t, sizeof...(Dims)> file_shape{Dims...};
   static constexpr std::size_t count = (Dims * ... * 1), storage = aligned(count);
+  static constexpr std::size_t packed(Format) { return storage; }
   static constexpr std::size_t outer = count, inner = 1, taps = 1;
   float* data = nullptr;
 };
@@ -31,19 +62,35 @@ template <std::size_t Out, std::size_t In>
 struct Matrix {
   static constexpr bool is_matrix = true;
   static constexpr std::array<std::size_t, 2> file_shape{Out, In};
-  static constexpr std::size_t rows = Out, columns = In, count = Out * In;
-  static constexpr std::size_t storage = (Out + panel - 1) / panel * panel * In;
+  static constexpr ConvMethod method(Format) { return ConvMethod::patches; }
+  static constexpr Format format(Format model) { return format_of_matrix(Out, In, model); }
+  static constexpr std::size_t rows = Out, columns = In, count = Out * In, storage = aligned(count);
+  static constexpr std::size_t packed(Format f) { return packed_floats(Out, In, format(f)); }
   static constexpr std::size_t outer = Out * In, inner = 1, taps = 1;
   float* data = nullptr;
 };
 
 // Convolution filters: [Out][In][K][K] in files, [Out][K][K][In] in memory, so that a tap is a contiguous run of channels.
-template <std::size_t Out, std::size_t In, std::size_t K>
+// Fp32, Other: how it is computed in inference, by the model's format.
+template <std::size_t Out, std::size_t In, std::size_t K, ConvMethod Fp32 = ConvMethod::patches, ConvMethod Other = Fp32>
 struct Filter {
   static constexpr bool is_matrix = true;
   static constexpr std::array<std::size_t, 4> file_shape{Out, In, K, K};
-  static constexpr std::size_t rows = Out, columns = K * K * In, count = rows * columns;
-  static constexpr std::size_t storage = (Out + panel - 1) / panel * panel * columns;
+  static constexpr ConvMethod method(Format model) { return model == Format::fp32 ? Fp32 : Other; }
+  // Of its matrices in a model of this format.
+  static constexpr Format format(Format model) {
+    const std::size_t per_product = method(model) == ConvMethod::winograd ? In
+                                    : method(model) == ConvMethod::phases ? 4 * In
+                                                                          : columns;
+    return format_of_matrix(Out, per_product, model);
+  }
+  static constexpr std::size_t rows = Out, columns = K * K * In, count = rows * columns, storage = aligned(count);
+  static constexpr std::size_t packed(Format model) {
+    const Format f = format(model);
+    if (method(model) == ConvMethod::phases) return 4 * packed_floats(Out, 4 * In, f);
+    if (method(model) == ConvMethod::winograd) return winograd_points(f) * packed_floats(Out, In, f);
+    return packed_floats(Out, columns, f);
+  }
   static constexpr std::size_t outer = Out, inner = In, taps = K * K;
   float* data = nullptr;
 };
@@ -54,6 +101,7 @@ struct DepthwiseFilter {
   static constexpr bool is_matrix = false;
   static constexpr std::array<std::size_t, 4> file_shape{C, 1, K, K};
   static constexpr std::size_t count = C * K * K, storage = aligned(count);
+  static constexpr std::size_t packed(Format) { return storage; }
   static constexpr std::size_t outer = 1, inner = C, taps = K * K;
   float* data = nullptr;
 };

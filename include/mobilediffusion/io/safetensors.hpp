@@ -29,6 +29,7 @@
 #include "../core/error.hpp"
 #include "../core/number_formats.hpp"
 #include "atomic_file.hpp"
+#include "mapped_pages.hpp"
 #include "message.hpp"
 #include "utf8.hpp"
 
@@ -366,6 +367,12 @@ class SafetensorsFile {
     if (tensor.dtype != Dtype::f32 && tensor.dtype != Dtype::f16 && tensor.dtype != Dtype::bf16)
       fail(tensor, {"expected dtype F32, F16 or BF16, found ", name_of(tensor.dtype)});
     convert_to_floats(tensor.dtype, tensor.bytes, out);
+    if (owns(tensor)) detail::forget_pages(tensor.bytes);
+  }
+  // Whether the tensor lies in this file's mapped pages.
+  bool owns(const TensorView& tensor) const {
+    const auto* const begin = static_cast<const std::byte*>(region_.get_address());
+    return !std::less<>{}(tensor.bytes.data(), begin) && std::less<>{}(tensor.bytes.data(), begin + region_.get_size());
   }
   // The metadata under this key. Throws Error where there is none.
   const std::string& require_metadata(const std::string& key) const {

@@ -59,7 +59,10 @@ class WeightFiles {
                                 detail::to_text(shape), ", found ", detail::to_text(tensor->shape)}));
     return *tensor;
   }
-  void read_floats(const TensorView& tensor, float* out) const { files_.front().read_floats(tensor, out); }
+  void read_floats(const TensorView& tensor, float* out) const {
+    const auto owner = std::find_if(files_.begin(), files_.end(), [&](const SafetensorsFile& f) { return f.owns(tensor); });
+    (owner == files_.end() ? files_.front() : *owner).read_floats(tensor, out);
+  }
 
  private:
   static std::string first_name(std::string_view name) {

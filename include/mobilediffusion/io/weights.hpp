@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,30 +44,35 @@ void check_weights(const File& file, std::string_view prefix) {
   }
 }
 
-// Reads every leaf of the bound weights, checks that its numbers are finite and hands it to `loaded(const LeafView&)`, which may
-// pack it. Throws Error naming the tensor; call check_weights first to refuse a foreign file before anything is touched.
+// Reads every leaf of the weights, checks that its numbers are finite and hands them to `take(const LeafView&, std::span<const
+// float>)`, in the order of memory. Throws Error naming the tensor; call check_weights first to refuse a foreign file before
+// anything is touched.
 template <class W, class File, class F>
-void read_weights(const File& file, std::string_view prefix, W& weights, F&& loaded) {
-  std::vector<float> order;
+void read_weights(const File& file, std::string_view prefix, W& weights, F&& take) {
+  std::vector<float> values, order;
   for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
     const TensorView& t = file.require(std::string(prefix) + leaf.path, leaf.type->file_shape);
+    values.resize(std::max(values.size(), leaf.type->count));
+    file.read_floats(t, values.data());
+    const std::span<const float> read(values.data(), leaf.type->count);
+    if (!std::all_of(read.begin(), read.end(), [](float x) { return std::isfinite(x); }))
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
+                                ": expected finite numbers, found NaN or infinity"}));
     if (leaf.type->taps == 1) {
-      file.read_floats(t, leaf.data());
+      take(leaf, read);
     } else {
-      order.resize(leaf.type->count);
-      file.read_floats(t, order.data());
-      detail::to_memory_order(*leaf.type, order.data(), leaf.data());
+      order.resize(std::max(order.size(), leaf.type->count));
+      detail::to_memory_order(*leaf.type, values.data(), order.data());
+      take(leaf, std::span<const float>(order.data(), leaf.type->count));
     }
-    for (std::size_t i = 0; i < leaf.type->count; ++i)
-      if (!std::isfinite(leaf.data()[i]))
-        throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
-                                  ": expected finite numbers, found NaN or infinity"}));
-    loaded(leaf);
   }
 }
+// Into bound weights as they are.
 template <class W, class File>
 void read_weights(const File& file, std::string_view prefix, W& weights) {
-  read_weights(file, prefix, weights, [](const reflect::LeafView&) {});
+  read_weights(file, prefix, weights, [](const reflect::LeafView& leaf, std::span<const float> values) {
+    std::copy(values.begin(), values.end(), leaf.data());
+  });
 }
 
 // check_weights, and that the file holds nothing besides. A constant that old text encoders stored does not count.

@@ -8,6 +8,7 @@
 
 #include "../core/activation.hpp"
 #include "../core/executor.hpp"
+#include "conv_plan.hpp"
 #include "operand.hpp"
 
 namespace mobilediffusion::kernels {
@@ -26,6 +27,7 @@ struct AttentionShape {
   bool causal = false;                                // query i sees keys 0..i
   AttentionKind kind = AttentionKind::softmax;
   float scale = 1.0f;  // of the scores; usually 1 / sqrt(head_dim)
+  bool bf16 = false;   // products of values rounded to bf16, where the processor has them; forward only
 };
 
 }  // namespace mobilediffusion::kernels

@@ -12,7 +12,7 @@
 #include "../core/activation.hpp"
 #include "../core/error.hpp"
 #include "../core/executor.hpp"
-#include "../simd/simd.hpp"
+#include "../simd/dot_bf16.hpp"
 #include "arguments.hpp"
 
 namespace mobilediffusion::kernels {
@@ -43,8 +43,8 @@ template <std::size_t N, class F>
   (std::make_index_sequence<N>{});
 }
 
-// c[Rows][Vectors * width] (+)= sum over p < depth of a[r * a_row + p * a_step] * b[p * b_ld + ...].
-template <std::size_t Rows, std::size_t Vectors>
+// c[Rows][Vectors * width] (+)= sum over p < depth of a[r * a_row + p * a_step] * b[p * b_ld + ...]; Pairs: of words of two bf16.
+template <bool Pairs, std::size_t Rows, std::size_t Vectors>
 inline void attention_tile(std::size_t depth, const float* a, std::size_t a_row, std::size_t a_step, const float* b,
                            std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
   simd::Batch sum[Rows * Vectors];
@@ -57,7 +57,8 @@ inline void attention_tile(std::size_t depth, const float* a, std::size_t a_row,
     attention_unroll<Rows>([&](auto r) __attribute__((always_inline)) {
       const simd::Batch left = simd::splat(a[r * a_row]);
       attention_unroll<Vectors>([&](auto j) __attribute__((always_inline)) {
-        sum[r * Vectors + j] = simd::fma(left, right[j], sum[r * Vectors + j]);
+        if constexpr (Pairs) sum[r * Vectors + j] = simd::dot_bf16(left, right[j], sum[r * Vectors + j]);
+        else sum[r * Vectors + j] = simd::fma(left, right[j], sum[r * Vectors + j]);
       });
     });
   }
@@ -66,24 +67,27 @@ inline void attention_tile(std::size_t depth, const float* a, std::size_t a_row,
   });
 }
 
-template <std::size_t Rows, std::size_t Vectors>
+template <bool Pairs, std::size_t Rows, std::size_t Vectors>
 inline void attention_panel(std::size_t rows, std::size_t depth, const float* a, std::size_t a_row, std::size_t a_step,
                             const float* b, std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
   std::size_t r = 0;
   for (; r + Rows <= rows; r += Rows)
-    attention_tile<Rows, Vectors>(depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld, accumulate);
+    attention_tile<Pairs, Rows, Vectors>(depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld, accumulate);
   if constexpr (Rows > 1)
     if (r < rows)
-      attention_panel<Rows / 2, Vectors>(rows - r, depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld, accumulate);
+      attention_panel<Pairs, Rows / 2, Vectors>(rows - r, depth, a + r * a_row, a_row, a_step, b, b_ld, c + r * c_ld, c_ld,
+                                                accumulate);
 }
 
 // c[rows][columns] (+)= A b with A(r, p) = a[r * a_row + p * a_step] and b[depth][columns]; columns: a multiple of the width.
+template <bool Pairs = false>
 inline void attention_product(std::size_t rows, std::size_t columns, std::size_t depth, const float* a, std::size_t a_row,
                               std::size_t a_step, const float* b, std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
   std::size_t j = 0;
   for (; j + 2 * simd::width <= columns; j += 2 * simd::width)
-    attention_panel<attention_tile_rows, 2>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
-  if (j < columns) attention_panel<attention_tile_rows, 1>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
+    attention_panel<Pairs, attention_tile_rows, 2>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
+  if (j < columns)
+    attention_panel<Pairs, attention_tile_rows, 1>(rows, depth, a, a_row, a_step, b + j, b_ld, c + j, c_ld, accumulate);
 }
 
 // to[column][0..padded) = factor * from[0..rows)[column], zero beyond the rows.
@@ -112,6 +116,30 @@ inline AttentionRows attention_rows(const float* from, std::size_t ld, std::size
     std::fill_n(copy + r * padded + columns, padded - columns, 0.0f);
   }
   return {copy, padded};
+}
+
+// Rows of floats into words of two bf16 that follow each other in a row: to [rows][ld], returns the words of a row.
+inline std::size_t attention_pairs_along(const float* from, std::size_t from_ld, std::size_t rows, std::size_t columns, float* to,
+                                         std::size_t ld) {
+  constexpr std::size_t width = simd::width;
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < columns; c += 2 * width) {
+      const float* p = from + r * from_ld + c;
+      const std::size_t n = columns - c;
+      simd::store(to + r * ld + c / 2,
+                  simd::pairs_along(simd::load_at_most(p, n), simd::load_at_most(p + width, n > width ? n - width : 0)));
+    }
+  return (columns + 1) / 2;
+}
+// Two rows of floats into one of words: to [(rows + 1) / 2][to_ld], zeros beyond the rows. to may be from, with the same ld.
+inline void attention_pairs_across(const float* from, std::size_t from_ld, std::size_t rows, std::size_t columns, float* to,
+                                   std::size_t to_ld) {
+  for (std::size_t r = 0; r < rows; r += 2)
+    for (std::size_t c = 0; c < columns; c += simd::width) {
+      const float* p = from + r * from_ld + c;
+      const simd::Batch second = r + 1 < rows ? simd::load_at_most(p + from_ld, columns - c) : simd::splat(0.0f);
+      simd::store(to + r / 2 * to_ld + c, simd::pairs_across(simd::load_at_most(p, columns - c), second));
+    }
 }
 
 // Query first + i does not see keys later than itself: their scores become value.
@@ -151,7 +179,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   const std::size_t d = shape.head_dim, columns = attention_padded(d);
   const std::size_t blocks = (shape.queries + attention_queries - 1) / attention_queries;
   const std::size_t grain = attention_grain(2 * std::min(shape.queries, attention_queries) * shape.keys * d);
-  const bool softmax = shape.kind == AttentionKind::softmax;
+  const bool softmax = shape.kind == AttentionKind::softmax, pairs = shape.bf16 && simd::has_dot_bf16;
 
   ex.parallel_for(shape.batch * shape.heads * blocks, grain, [&](std::size_t begin, std::size_t end, int thread) {
     float* queries_t = ex.scratch(thread);                        // [d][lanes], scaled
@@ -161,17 +189,27 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     float* maximum = values + attention_keys * columns;           // [lanes]
     float* total = maximum + attention_queries;                   // [lanes]
     float* rescale = total + attention_queries;                   // [lanes]
+    float* keys = rescale + attention_queries;                    // [attention_keys][key_words], in bf16
+    const std::size_t key_words = (columns + 2 * width - 1) / (2 * width) * width;
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
       const std::size_t q0 = item % blocks * attention_queries, nq = std::min(attention_queries, shape.queries - q0);
       const std::size_t lanes = attention_padded(nq);
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
       attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
+      if constexpr (simd::has_dot_bf16)
+        if (pairs) attention_pairs_across(queries_t, lanes, d, lanes, queries_t, lanes);
       for (std::size_t k0 = 0; k0 < visible; k0 += attention_keys) {
         const std::size_t nk = std::min(attention_keys, visible - k0);
         const bool first = k0 == 0;
-        attention_product(nk, lanes, d, k + (batch * shape.keys + k0) * k_ld + head * d, k_ld, 1, queries_t, lanes, scores, lanes,
-                          false);
+        const float* key = k + (batch * shape.keys + k0) * k_ld + head * d;
+        if constexpr (simd::has_dot_bf16) {
+          if (pairs) {
+            const std::size_t words = attention_pairs_along(key, k_ld, nk, d, keys, key_words);
+            attention_product<true>(nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
+          }
+        }
+        if (!pairs) attention_product(nk, lanes, d, key, k_ld, 1, queries_t, lanes, scores, lanes, false);
         if (shape.causal) attention_mask(scores, lanes, q0, nq, k0, nk, attention_masked);
         for (std::size_t i = 0; i < lanes; i += width) {
           float* column = scores + i;
@@ -202,8 +240,18 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
           for (std::size_t i = 0; i < nq; ++i)
             for (std::size_t c = 0; c < columns; c += width)
               simd::store(sums + i * columns + c, simd::load(sums + i * columns + c) * simd::splat(rescale[i]));
-        const AttentionRows rows = attention_rows(v + (batch * shape.keys + k0) * v_ld + head * d, v_ld, nk, d, values);
-        attention_product(nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
+        const float* value = v + (batch * shape.keys + k0) * v_ld + head * d;
+        if constexpr (simd::has_dot_bf16) {
+          if (pairs) {
+            attention_pairs_across(scores, lanes, nk, lanes, scores, lanes);
+            attention_pairs_across(value, v_ld, nk, d, values, columns);
+            attention_product<true>(nq, columns, (nk + 1) / 2, scores, 1, lanes, values, columns, sums, columns, !first);
+          }
+        }
+        if (!pairs) {
+          const AttentionRows rows = attention_rows(value, v_ld, nk, d, values);
+          attention_product(nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
+        }
       }
       for (std::size_t i = 0; i < nq; ++i) {
         float* out = y + (batch * shape.queries + q0 + i) * y_ld + head * d;

@@ -2,11 +2,14 @@
 // Convolutions of channels-last images and their gradients, as matrix products over implicit patches.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <string>
 
 #include "../core/error.hpp"
 #include "matmul.hpp"
+#include "winograd.hpp"
 
 namespace mobilediffusion::kernels {
 
@@ -57,6 +60,61 @@ inline void conv2d(const Executor& ex, const float* x, const float* w, std::size
   conv2d(ex, x, Operand::dense(w, outputs, g.taps() * g.channels), y, g, epilogue);
 }
 
+// w [outputs][3][3][channels] into `packed`, whose size Filter::packed tells. The scratch must not overlap either.
+inline void pack_filters(const float* w, std::size_t outputs, std::size_t channels, ConvMethod method, Format format,
+                         float* packed, float* scratch) {
+  if (method == ConvMethod::winograd) {
+    pack_winograd(w, outputs, channels, format, packed, scratch);
+  } else if (method == ConvMethod::phases) {
+    // Of an output row of parity 0, tap 0 meets the row above and taps 1 and 2 its own; of parity 1, 0 and 1 its own, 2 the next.
+    const auto taps = [](std::size_t parity, std::size_t t) {
+      return t == 0 ? std::array<std::size_t, 2>{0, 1 + parity} : std::array<std::size_t, 2>{1 + parity, 3};
+    };
+    for (std::size_t phase = 0; phase < 4; ++phase) {
+      for (std::size_t o = 0; o < outputs; ++o)
+        for (std::size_t t = 0; t < 4; ++t) {
+          float* out = scratch + (o * 4 + t) * channels;
+          std::fill_n(out, channels, 0.0f);
+          const auto [y0, y1] = taps(phase / 2, t / 2);
+          const auto [x0, x1] = taps(phase % 2, t % 2);
+          for (std::size_t ky = y0; ky < y1; ++ky)
+            for (std::size_t kx = x0; kx < x1; ++kx)
+              for (std::size_t c = 0; c < channels; ++c) out[c] += w[((o * 3 + ky) * 3 + kx) * channels + c];
+        }
+      pack_weights(scratch, outputs, 4 * channels, packed + phase * packed_floats(outputs, 4 * channels, format), format);
+    }
+  } else {
+    pack_weights(w, outputs, 9 * channels, packed, format);
+  }
+}
+
+// The same, 3x3, with packed filters. After doubling (ConvMethod::phases) the epilogue may have no residual.
+inline void conv2d(const Executor& ex, const float* x, const PackedFilters& w, float* y, const ConvGeometry& g, Epilogue epilogue,
+                   float* scratch) {
+  detail::check(g);
+  if (w.method == ConvMethod::winograd) {
+    if (g.stride != 1 || g.pad != 1) throw Error("conv2d: expected stride 1 and pad 1 for Winograd's filters");
+    conv2d_winograd(ex, x, w, y, g, epilogue, scratch);
+  } else if (w.method == ConvMethod::phases) {
+    if (!g.upsample || epilogue.residual != nullptr || g.pad != 1 || g.out_h != 2 * g.in_h || g.out_w != 2 * g.in_w)
+      throw Error("conv2d: expected an upsampling convolution without a residual for filters packed in phases");
+    const std::size_t k = 4 * g.channels;
+    if (epilogue.rows_per_bias != SIZE_MAX) epilogue.rows_per_bias /= 4;
+    for (std::size_t phase = 0; phase < 4; ++phase) {
+      detail::Output out{y + (phase / 2 * g.out_w + phase % 2) * w.outputs, 2 * w.outputs};
+      out.grid_h = g.in_h;
+      out.grid_w = g.in_w;
+      out.y_step = 2 * g.out_w * w.outputs;
+      out.image_step = g.out_h * g.out_w * w.outputs;
+      const Operand b = Operand::packed(w.data + phase * packed_floats(w.outputs, k, w.format), w.outputs, k, w.format);
+      detail::run(ex, {g.in_pixels(), w.outputs, k, Operand::phase_patches(x, g, phase / 2, phase % 2), b, true, true, out,
+                       epilogue, ex.cached_floats()});
+    }
+  } else {
+    conv2d(ex, x, Operand::packed(w.data, w.outputs, g.taps() * g.channels, w.format), y, g, epilogue);
+  }
+}
+
 // Floats of scratch that conv2d_backward_input takes: none unless the convolution upsamples.
 inline constexpr std::size_t conv2d_backward_input_scratch(const ConvGeometry& g, std::size_t outputs) {
   return g.upsample ? (g.kernel + 1) * (g.kernel + 1) * outputs * g.channels : 0;
@@ -84,7 +142,7 @@ inline void conv2d_backward_input(const Executor& ex, const float* dy, const flo
         out.y_step = 2 * g.in_w * g.channels;
         out.image_step = g.in_h * g.in_w * g.channels;
         detail::run(ex, {a.rows(), g.channels, a.columns(), a, Operand::transposed_filters(w, g, outputs, y, x), true, false, out,
-                         epilogue});
+                         epilogue, ex.cached_floats()});
       }
     return;
   }

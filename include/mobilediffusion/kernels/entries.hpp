@@ -18,15 +18,10 @@
         float* c, std::size_t ldc, const Epilogue& epilogue = {}), (ex, m, n, k, a, b, c, ldc, epilogue))                       \
   ENTRY(void, matmul_tn, , (const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b,\
         float* c, std::size_t ldc, const Epilogue& epilogue = {}), (ex, m, n, k, a, b, c, ldc, epilogue))                       \
-  ENTRY(std::size_t, packed_floats, , (std::size_t rows, std::size_t columns), (rows, columns))                                 \
-  ENTRY(void, pack_weights, , (const float* w, std::size_t rows, std::size_t columns, float* packed),                           \
-        (w, rows, columns, packed))                                                                                             \
-  ENTRY(void, unpack_weights, , (const float* packed, std::size_t rows, std::size_t columns, float* w),                         \
-        (packed, rows, columns, w))                                                                                             \
-  ENTRY(void, pack_weights_in_place, , (float* w, std::size_t rows, std::size_t columns, float* scratch),                       \
-        (w, rows, columns, scratch))                                                                                            \
-  ENTRY(void, unpack_weights_in_place, , (float* w, std::size_t rows, std::size_t columns, float* scratch),                     \
-        (w, rows, columns, scratch))                                                                                            \
+  ENTRY(void, pack_weights, , (const float* w, std::size_t rows, std::size_t columns, float* packed,                           \
+        Format format = Format::fp32), (w, rows, columns, packed, format))                                                     \
+  ENTRY(void, unpack_weights, , (const float* packed, std::size_t rows, std::size_t columns, float* w,                         \
+        Format format = Format::fp32), (packed, rows, columns, w, format))                                                     \
   ENTRY(void, column_sums, , (const Executor& ex, const float* dy, std::size_t rows, std::size_t n, float* db,                  \
         std::size_t rows_per_sum = SIZE_MAX), (ex, dy, rows, n, db, rows_per_sum))                                              \
   /* convolutions */                                                                                                            \
@@ -34,6 +29,10 @@
         const Epilogue& epilogue = {}), (ex, x, w, y, g, epilogue))                                                             \
   ENTRY(void, conv2d, _plain, (const Executor& ex, const float* x, const float* w, std::size_t outputs, float* y,               \
         const ConvGeometry& g, const Epilogue& epilogue = {}), (ex, x, w, outputs, y, g, epilogue))                             \
+  ENTRY(void, conv2d, _packed, (const Executor& ex, const float* x, const PackedFilters& w, float* y, const ConvGeometry& g,   \
+        Epilogue epilogue, float* scratch), (ex, x, w, y, g, epilogue, scratch))                                               \
+  ENTRY(void, pack_filters, , (const float* w, std::size_t outputs, std::size_t channels, ConvMethod method, Format format,    \
+        float* packed, float* scratch), (w, outputs, channels, method, format, packed, scratch))                               \
   ENTRY(std::size_t, conv2d_backward_input_scratch, , (const ConvGeometry& g, std::size_t outputs), (g, outputs))               \
   ENTRY(void, conv2d_backward_input, , (const Executor& ex, const float* dy, const float* w, std::size_t outputs, float* dx,    \
         const ConvGeometry& g, bool accumulate = false, float* scratch = nullptr),                                              \
@@ -63,6 +62,10 @@
   ENTRY(void, group_norm, , (const Executor& ex, const float* x, float* y, std::size_t batch, std::size_t pixels,               \
         std::size_t channels, std::size_t groups, float eps, const float* gamma, const float* beta, Activation activation,      \
         float* statistics), (ex, x, y, batch, pixels, channels, groups, eps, gamma, beta, activation, statistics))              \
+  ENTRY(void, group_norm_joined, , (const Executor& ex, const float* a, std::size_t a_channels, const float* b,                \
+        std::size_t b_channels, float* y, std::size_t batch, std::size_t pixels, std::size_t groups, float eps,                \
+        const float* gamma, const float* beta, Activation activation, float* statistics), (ex, a, a_channels, b, b_channels, y,\
+        batch, pixels, groups, eps, gamma, beta, activation, statistics))                                                      \
   ENTRY(void, group_norm_backward, , (const Executor& ex, const float* x, const float* dy, float* dx, bool accumulate,          \
         std::size_t batch, std::size_t pixels, std::size_t channels, std::size_t groups, const float* gamma, const float* beta, \
         Activation activation, const float* statistics, float* dgamma, float* dbeta, float* partial),                           \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products of run-time size, fp32 in memory, computed in fp32 or bf16: one blocked driver for all transposes.
-// Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008.
+// Matrix products of run-time size, inputs and outputs fp32, computed in fp32, bf16 or int8: one blocked driver for all
+// transposes. Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008.
 //
 // K is never divided between threads and its blocks depend on K alone, so every element of C is the same sum in the same
 // order on any number of threads.
@@ -18,18 +18,19 @@
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
 #include "operand.hpp"
+#include "packed_weights.hpp"
 
 namespace mobilediffusion::kernels {
 
 namespace detail {
 
-// Words of K in a block: a panel of A stays in the first-level cache while the panels of B pass by.
-inline constexpr std::size_t block_depth = 256;
-// Words of B in a block, which stays in the second-level cache.
+// Words of B in a block, which stays in the second-level cache (Executor::cached_floats): the most that a thread packs.
 inline constexpr std::size_t block_words = 192 * 1024;
-inline constexpr std::size_t block_columns = block_words / block_depth / panel * panel;
+inline constexpr std::size_t most_columns = block_words / block_depth / panel * panel;
 static_assert(block_depth % simd::width == 0);
-static_assert(block_words + tile_rows * block_depth + 2 * block_columns + 2 * block_depth <= Executor::scratch_floats);
+// What a product takes of a thread's scratch.
+inline constexpr std::size_t product_floats = block_words + tile_rows * block_depth + 2 * most_columns + 2 * block_depth;
+static_assert(product_floats <= Executor::scratch_floats);
 
 // C, whose row i is an image's pixel (y, x) where a grid is given: pixels of every second row and column, for example.
 struct Output {
@@ -49,6 +50,7 @@ struct Product {
   bool a_along, b_along;  // whether the runs of A and B go along k
   Output c;
   Epilogue epilogue;
+  std::size_t cached;  // floats of B in a block
 };
 
 struct Rectangle {
@@ -58,13 +60,16 @@ struct Rectangle {
 template <Format F>
 void multiply(const Product& p, const Rectangle& area, float* scratch) {
   using simd::width;
-  constexpr std::size_t pair = pairing<F>, step = width * pair;
-  const std::size_t words = (p.k + pair - 1) / pair, blocks = (words + block_depth - 1) / block_depth;
-  const std::size_t block_k = blocks == 0 ? step : ((words + blocks - 1) / blocks + width - 1) / width * step;
+  constexpr std::size_t pair = pairing<F>;
+  const std::size_t block_k = k_block(p.k, pair);
   const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
   float* const a_panel = scratch + block_words;
   float* const buffer = a_panel + tile_rows * block_depth;
+  const PackedPanel packed(p.b.format(), p.k);
+  const bool in_place = p.b.is_packed() && !packed.expands;
+  const std::size_t block_columns =
+      std::max(panel, std::min(p.cached, in_place ? SIZE_MAX : block_words) / block_depth / panel * panel);
   const std::size_t area_end = area.column + area.columns, row_end = area.row + area.rows;
 
   for (std::size_t n0 = area.column; n0 < area_end; n0 += block_columns) {
@@ -73,9 +78,11 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
       const std::size_t k1 = std::min(p.k, k0 + block_k), depth = (k1 - k0 + pair - 1) / pair;
       const float* b = b_panels;
       std::size_t b_stride = depth * tile_columns;
-      if (p.b.is_packed()) {
-        b_stride = p.k * tile_columns;
-        b = p.b.data() + n0 / tile_columns * b_stride + k0 * tile_columns;
+      if (in_place) {
+        b_stride = packed.floats;
+        b = p.b.data() + n0 / tile_columns * b_stride + packed.words_at(k0);
+      } else if (p.b.is_packed()) {
+        packed.expand(p.b.data() + n0 / tile_columns * packed.floats, columns, k0, k1, b_panels);
       } else if (p.b_along) {
         pack_b_along<F>(p.b.data() + n0 * p.b.ld(), p.b.ld(), columns, k0, k1, b_panels, b_stride);
       } else {
@@ -84,7 +91,9 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
       const bool first = k0 == 0;
       for (std::size_t i = area.row; i < row_end; i += tile_rows) {
         const std::size_t rows = std::min(tile_rows, row_end - i);
-        if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
+        [[maybe_unused]] float a_scale[tile_rows], a_low[tile_rows];
+        if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
+        else if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
         else pack_a_across<F>(p.a, i, rows, k0, k1, a_panel);
         std::size_t c_offset[tile_rows], bias_offset[tile_rows];
         for (std::size_t r = 0; r < rows; ++r) c_offset[r] = p.c.offset(i + r);
@@ -98,10 +107,18 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
           t.c = p.c.c + n0 + j;
           t.columns = std::min(tile_columns, columns - j);
           if (first && e.bias != nullptr) t.bias = e.bias + n0 + j;
+          if constexpr (F == Format::int8) {
+            t.b_scale = p.b.data() + (n0 + j) / tile_columns * packed.floats;
+            t.b_sum = t.b_scale + (1 + k0 / block_k) * tile_columns;
+          }
           for (std::size_t r = 0, height; r < rows; r += height) {
             height = tile_height(rows - r);
             t.c_offset = c_offset + r;
             t.bias_offset = bias_offset + r;
+            if constexpr (F == Format::int8) {
+              t.a_scale = a_scale + r;
+              t.a_low = a_low + r;
+            }
             if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
             tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a_panel + r * width, b + j / tile_columns * b_stride,
                                                                       t);
@@ -110,6 +127,12 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
       }
     }
   }
+}
+
+inline void multiply(Format format, const Product& p, const Rectangle& area, float* scratch) {
+  if (format == Format::bf16) multiply<Format::bf16>(p, area, scratch);
+  else if (format == Format::fp32) multiply<Format::fp32>(p, area, scratch);
+  else if constexpr (simd::has_dot_int8) multiply<Format::int8>(p, area, scratch);
 }
 
 // Divides C among the threads: the grid whose largest rectangle costs least, packing included.
@@ -124,8 +147,9 @@ inline void run(const Executor& ex, const Product& p) {
       const std::size_t tn = std::min(threads / tm, panels);
       const double rows = static_cast<double>((p.m + tm - 1) / tm);
       const double columns = static_cast<double>((panels + tn - 1) / tn * tile_columns);
-      // Vectors of products, and vectors of elements packed: copied in about 2 of their times, transposed in about 6.
-      const double cost = rows * columns + rows * (p.a_along ? 2 : 6) + columns * (p.b.is_packed() ? 0 : p.b_along ? 6 : 2);
+      // Vectors of products, and vectors of elements packed: copied in about 2 of their times, transposed in about 6; packed
+      // weights come from memory.
+      const double cost = rows * columns + rows * (p.a_along ? 2 : 6) + columns * (p.b.is_packed() ? 16 : p.b_along ? 6 : 2);
       if (tm == 1 || cost < least) {
         least = cost;
         grid_m = tm;
@@ -133,7 +157,9 @@ inline void run(const Executor& ex, const Product& p) {
       }
     }
   }
-  const bool bf16 = ex.precision() == Precision::bf16 && !p.b.is_packed();
+  const Format format = p.b.is_packed()                     ? PackedPanel::computed_in(p.b.format())
+                        : ex.precision() == Precision::bf16 ? Format::bf16
+                                                            : Format::fp32;
   ex.parallel_for(grid_m * grid_n, 1, [&](std::size_t begin, std::size_t end, int thread) {
     for (std::size_t part = begin; part < end; ++part) {
       const std::size_t im = part / grid_n, in = part % grid_n;
@@ -142,8 +168,7 @@ inline void run(const Executor& ex, const Product& p) {
       area.rows = p.m * (im + 1) / grid_m - area.row;
       area.column = panels * in / grid_n * tile_columns;
       area.columns = std::min(p.n, panels * (in + 1) / grid_n * tile_columns) - area.column;
-      if (bf16) multiply<Format::bf16>(p, area, ex.scratch(thread));
-      else multiply<Format::fp32>(p, area, ex.scratch(thread));
+      multiply(format, p, area, ex.scratch(thread));
     }
   });
 }
@@ -157,13 +182,13 @@ inline void expect(bool fits, const char* what, const Operand& o, std::size_t ro
 
 }  // namespace detail
 
-// C[M, N] = A[M, K] B[N, K]^T: a linear layer forward, x W^T. B is dense or packed; packed is computed in fp32.
+// C[M, N] = A[M, K] B[N, K]^T: a linear layer forward, x W^T. B is dense, or packed and then computed in its format.
 // C has ldc floats from row to row. C may be the epilogue's residual; it must not overlap A or B.
 inline void matmul_nt(const Executor& ex, std::size_t m, std::size_t n, std::size_t k, const Operand& a, const Operand& b,
                       float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nt: A", a, m, k);
   detail::expect(b.is_dense() || b.is_packed(), "matmul_nt: B", b, n, k);
-  detail::run(ex, {m, n, k, a, b, true, true, {c, ldc}, epilogue});
+  detail::run(ex, {m, n, k, a, b, true, true, {c, ldc}, epilogue, ex.cached_floats()});
 }
 
 // C[M, N] = A[M, K] B[K, N]: the gradient with respect to a linear layer's input, dy W.
@@ -171,7 +196,7 @@ inline void matmul_nn(const Executor& ex, std::size_t m, std::size_t n, std::siz
                       float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(!a.is_packed(), "matmul_nn: A", a, m, k);
   detail::expect(!b.is_packed(), "matmul_nn: B", b, k, n);
-  detail::run(ex, {m, n, k, a, b, true, false, {c, ldc}, epilogue});
+  detail::run(ex, {m, n, k, a, b, true, false, {c, ldc}, epilogue, ex.cached_floats()});
 }
 
 // C[M, N] = A[K, M]^T B[K, N]: the gradient with respect to weights, dy^T x. A is dense.
@@ -179,42 +204,7 @@ inline void matmul_tn(const Executor& ex, std::size_t m, std::size_t n, std::siz
                       float* c, std::size_t ldc, const Epilogue& epilogue = {}) {
   detail::expect(a.is_dense(), "matmul_tn: A", a, k, m);
   detail::expect(!b.is_packed(), "matmul_tn: B", b, k, n);
-  detail::run(ex, {m, n, k, a, b, false, false, {c, ldc}, epilogue});
-}
-
-// Floats of packed weights: what core/param.hpp reserves for a Matrix, whatever the instruction set's tile.
-inline constexpr std::size_t packed_floats(std::size_t rows, std::size_t columns) {
-  return (rows + panel - 1) / panel * panel * columns;
-}
-static_assert(panel % detail::tile_columns == 0);
-
-// Weights [rows][columns], row-major, into panels [rows / tile][columns][tile] for Operand::packed: once, when they are bound.
-// The order depends on the instruction set compiled for. packed: packed_floats(rows, columns), not overlapping w.
-inline void pack_weights(const float* w, std::size_t rows, std::size_t columns, float* packed) {
-  if (rows % detail::tile_columns != 0) {  // no column of the last panel stays undefined
-    const std::size_t whole = rows / detail::tile_columns * detail::tile_columns * columns;
-    std::memset(packed + whole, 0, detail::tile_columns * columns * sizeof(float));
-  }
-  detail::pack_b_along<detail::Format::fp32>(w, columns, rows, 0, columns, packed, detail::tile_columns * columns);
-}
-
-// The inverse of pack_weights.
-inline void unpack_weights(const float* packed, std::size_t rows, std::size_t columns, float* w) {
-  using detail::tile_columns;
-  for (std::size_t i = 0; i < rows; ++i) {
-    const float* p = packed + i / tile_columns * tile_columns * columns + i % tile_columns;
-    for (std::size_t j = 0; j < columns; ++j) w[i * columns + j] = p[j * tile_columns];
-  }
-}
-
-// Both in place: w has packed_floats(rows, columns), scratch rows * columns floats.
-inline void pack_weights_in_place(float* w, std::size_t rows, std::size_t columns, float* scratch) {
-  std::memcpy(scratch, w, rows * columns * sizeof(float));
-  pack_weights(scratch, rows, columns, w);
-}
-inline void unpack_weights_in_place(float* w, std::size_t rows, std::size_t columns, float* scratch) {
-  unpack_weights(w, rows, columns, scratch);
-  std::memcpy(w, scratch, rows * columns * sizeof(float));
+  detail::run(ex, {m, n, k, a, b, false, false, {c, ldc}, epilogue, ex.cached_floats()});
 }
 
 }  // namespace mobilediffusion::kernels

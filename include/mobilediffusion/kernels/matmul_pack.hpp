@@ -87,6 +87,38 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
   }
 }
 
+// The same as bytes of each row's own range: x = scale q + low, q in [0, 255], the range always with 0. Sets scale and low.
+inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
+                             float* buffer, float* scale, float* low) {
+  using simd::Batch;
+  using simd::width;
+  constexpr std::size_t step = 4 * width;
+  const std::size_t n = k1 - k0, whole = n / width * width;
+  Operand::Row r = m.row(row);
+  for (std::size_t i = 0; i < rows; ++i, m.advance(r)) {
+    const float* x = r.base + k0;
+    if (!m.is_dense()) {
+      gather(m, r, k0, k1, buffer);
+      x = buffer;
+    }
+    Batch least = simd::splat(0.0f), most = least;
+    for (std::size_t k = 0; k < whole; k += width) {
+      const Batch v = simd::load(x + k);
+      least = simd::min(least, v);
+      most = simd::max(most, v);
+    }
+    const Batch tail = simd::load_at_most(x + whole, n - whole);
+    low[i] = simd::minimum(simd::min(least, tail));
+    const float range = simd::maximum(simd::max(most, tail)) - low[i], inverse = range > 0.0f ? 255.0f / range : 0.0f;
+    scale[i] = range * (1.0f / 255.0f);
+    const Batch by = simd::splat(inverse), zero = simd::splat(-low[i] * inverse);
+    auto* bytes = reinterpret_cast<std::uint8_t*>(out + i * width);
+    for (std::size_t k = 0; k < n; k += step, bytes += 4 * tile_rows * width)
+      for (std::size_t j = 0; j < step && k + j < n; j += width)
+        simd::store_bytes(bytes + j, simd::fma(simd::load_at_most(x + k + j, n - k - j), by, zero));
+  }
+}
+
 // The same from A^T, dense: the runs go across k. m has K rows.
 template <Format F>
 void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out) {

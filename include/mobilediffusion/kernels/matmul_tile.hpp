@@ -7,18 +7,20 @@
 #include <cstdint>
 #include <utility>
 
+#include "../core/number_formats.hpp"
 #include "../simd/dot_bf16.hpp"
+#include "../simd/dot_int8.hpp"
 #include "arguments.hpp"
 
 namespace mobilediffusion::kernels {
 
 namespace detail {
 
-enum class Format { fp32, bf16 };  // of packed panels
-
 // Values of k in one 32-bit word of a panel.
 template <Format F>
-inline constexpr std::size_t pairing = F == Format::bf16&& simd::has_dot_bf16 ? 2 : 1;
+inline constexpr std::size_t pairing = F == Format::int8                        ? 4
+                                       : F == Format::bf16&& simd::has_dot_bf16 ? 2
+                                                                                : 1;
 
 // The tile: all registers of the instruction set but those that hold one row of B and one element of A.
 #if defined(__AVX512F__)
@@ -41,6 +43,8 @@ struct Target {
   const std::size_t* bias_offset;
   const float* residual;  // or nullptr
   std::size_t residual_ld;
+  // int8: a row of A is a_scale q + a_low; a column of B is b_scale q, and b_sum the sum of these over the block of K.
+  const float *a_scale, *a_low, *b_scale, *b_sum;
 };
 
 // A tile cut off at the right edge of C.
@@ -57,6 +61,33 @@ inline void finish_partial(std::size_t rows, const float* sums, std::size_t ld, 
   }
 }
 
+// The loop of the tile, for accumulators of any type. The steps are inlined.
+template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Load, class Splat, class Dot>
+[[gnu::always_inline]] inline void multiply_block(std::size_t depth, const float* a, const float* b, Sum (&sums)[Rows][Vectors],
+                                                  Zero zero, Load load, Splat splat, Dot dot) {
+  constexpr std::size_t width = simd::width;
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (std::size_t v = 0; v < Vectors; ++v) sums[r][v] = zero();
+  for (std::size_t k = 0; k < depth; k += width) {
+    const std::size_t end = depth - k < width ? depth - k : width;
+    for (std::size_t j = 0; j < end; ++j) {
+      Sum row[Vectors];
+#pragma GCC unroll 2
+      for (std::size_t v = 0; v < Vectors; ++v) row[v] = load(b + v * width);
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const Sum x = splat(a + r * width + j);
+#pragma GCC unroll 2
+        for (std::size_t v = 0; v < Vectors; ++v) sums[r][v] = dot(x, row[v], sums[r][v]);
+      }
+      b += tile_columns;
+    }
+    a += tile_rows * width;
+  }
+}
+
 // c[Rows][Vectors * width] (+)= a b over `depth` words of k.
 // a: [depth / width][tile_rows][width]: elements of A are only ever broadcast, so runs along k stay runs.
 // b: [depth][tile_columns].
@@ -70,28 +101,23 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
     if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
   }
   Batch acc[Rows][Vectors];
+  if constexpr (F == Format::int8) {
+    simd::Words sums[Rows][Vectors];
+    multiply_block<Rows, Vectors>(
+        depth, a, b, sums, [] { return simd::zero_words(); }, simd::load_words, simd::splat_word, simd::dot_int8);
 #pragma GCC unroll 16
-  for (std::size_t r = 0; r < Rows; ++r)
+    for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-    for (std::size_t v = 0; v < Vectors; ++v) acc[r][v] = simd::splat(0.0f);
-  for (std::size_t k = 0; k < depth; k += width) {
-    const std::size_t end = depth - k < width ? depth - k : width;
-    for (std::size_t j = 0; j < end; ++j) {
-      Batch row[Vectors];
-#pragma GCC unroll 2
-      for (std::size_t v = 0; v < Vectors; ++v) row[v] = simd::load(b + v * width);
-#pragma GCC unroll 16
-      for (std::size_t r = 0; r < Rows; ++r) {
-        const Batch x = simd::splat(a[r * width + j]);
-#pragma GCC unroll 2
-        for (std::size_t v = 0; v < Vectors; ++v) {
-          if constexpr (pairing<F> == 2) acc[r][v] = simd::dot_bf16(x, row[v], acc[r][v]);
-          else acc[r][v] = simd::fma(x, row[v], acc[r][v]);
-        }
-      }
-      b += tile_columns;
-    }
-    a += tile_rows * width;
+      for (std::size_t v = 0; v < Vectors; ++v)
+        acc[r][v] = simd::fma(simd::to_float(sums[r][v]), simd::splat(t.a_scale[r]) * simd::load(t.b_scale + v * width),
+                              simd::splat(t.a_low[r]) * simd::load(t.b_sum + v * width));
+  } else {
+    multiply_block<Rows, Vectors>(
+        depth, a, b, acc, [] { return simd::splat(0.0f); }, simd::load, [](const float* p) { return simd::splat(*p); },
+        [](Batch x, Batch row, Batch sum) {
+          if constexpr (pairing<F> == 2) return simd::dot_bf16(x, row, sum);
+          else return simd::fma(x, row, sum);
+        });
   }
 
   if (t.columns == Vectors * width) {

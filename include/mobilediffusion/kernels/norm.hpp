@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "mobilediffusion/core/activation.hpp"
@@ -78,13 +79,17 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
 
 // The kernels below stay out of line: one copy each, so that both orders of two_passes run the same instructions.
 
+// One of the tensors whose channels follow each other in what is normalized: [batch][pixels][channels].
+struct NormSource {
+  const float* x;
+  std::size_t channels;
+};
+
 // Per channel: sum of d and of d * d over `pixels` rows, d = x - the first row's value. The shift keeps a large common
 // offset out of the fp32 sums.
 [[gnu::noinline]] inline void shifted_moments(const float* x, std::size_t pixels, std::size_t channels, float* s, float* q) {
-  for_vectors(0, channels, [=](auto, std::size_t c) {
-    simd::store(s + c, simd::splat(0.0f));
-    simd::store(q + c, simd::splat(0.0f));
-  });
+  std::fill_n(s, channels, 0.0f);
+  std::fill_n(q, channels, 0.0f);
   std::size_t p = 0;
   for (; p + 4 <= pixels; p += 4) {
     const float *x0 = x + p * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
@@ -92,34 +97,44 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
       const simd::Batch k = lanes.load(x + c);
       const simd::Batch d0 = lanes.load(x0 + c) - k, d1 = lanes.load(x1 + c) - k;
       const simd::Batch d2 = lanes.load(x2 + c) - k, d3 = lanes.load(x3 + c) - k;
-      simd::store(s + c, simd::load(s + c) + ((d0 + d1) + (d2 + d3)));
-      simd::store(q + c, simd::load(q + c) + simd::fma(d0, d0, d1 * d1) + simd::fma(d2, d2, d3 * d3));
+      lanes.store(s + c, lanes.load(s + c) + ((d0 + d1) + (d2 + d3)));
+      lanes.store(q + c, lanes.load(q + c) + simd::fma(d0, d0, d1 * d1) + simd::fma(d2, d2, d3 * d3));
     });
   }
   for (; p < pixels; ++p) {
     const float* x0 = x + p * channels;
     for_vectors(0, channels, [=](auto lanes, std::size_t c) {
       const simd::Batch d = lanes.load(x0 + c) - lanes.load(x + c);
-      simd::store(s + c, simd::load(s + c) + d);
-      simd::store(q + c, simd::fma(d, d, simd::load(q + c)));
+      lanes.store(s + c, lanes.load(s + c) + d);
+      lanes.store(q + c, simd::fma(d, d, lanes.load(q + c)));
     });
   }
 }
 
 // Joins the chunk moments of one sample into mean and 1 / std per group. work: 3 * channels doubles.
-[[gnu::noinline]] inline void join_moments(const PixelChunks& chunks, const float* x, const float* sums, std::size_t groups,
-                                           float eps, double* work, float* statistics) {
+[[gnu::noinline]] inline void join_moments(const PixelChunks& chunks, std::span<const NormSource> sources, std::size_t sample,
+                                           const float* sums, std::size_t groups, float eps, double* work, float* statistics) {
   const std::size_t channels = chunks.channels, per_group = channels / groups;
   double *shift = work, *first = work + channels, *second = first + channels;
-  for (std::size_t c = 0; c < channels; c += per_group) std::fill_n(shift + c, per_group, static_cast<double>(x[c]));
+  std::size_t begin = 0;
+  for (const NormSource& source : sources) {
+    const float* x = source.x + sample * chunks.pixels * source.channels;
+    for (std::size_t c = 0; c < source.channels; ++c)
+      if ((begin + c) % per_group == 0) std::fill_n(shift + begin + c, per_group, static_cast<double>(x[c]));
+    begin += source.channels;
+  }
   std::fill(first, first + 2 * channels, 0.0);
   for (std::size_t j = 0; j < chunks.count; ++j) {
-    const float *k = x + chunks.begin(j) * channels, *s = sums + j * 2 * chunks.padded, *q = s + chunks.padded;
+    const float *s = sums + j * 2 * chunks.padded, *q = s + chunks.padded;
     const double n = static_cast<double>(chunks.length(j));
-    for (std::size_t c = 0; c < channels; ++c) {  // sums of x - k moved to x - shift
-      const double d = static_cast<double>(k[c]) - shift[c], sum = static_cast<double>(s[c]);
-      first[c] += sum + n * d;
-      second[c] += static_cast<double>(q[c]) + d * (2.0 * sum + n * d);
+    std::size_t at = 0;
+    for (const NormSource& source : sources) {
+      const float* k = source.x + (sample * chunks.pixels + chunks.begin(j)) * source.channels;
+      for (std::size_t c = 0; c < source.channels; ++c, ++at) {  // sums of x - k moved to x - shift
+        const double d = static_cast<double>(k[c]) - shift[at], sum = static_cast<double>(s[at]);
+        first[at] += sum + n * d;
+        second[at] += static_cast<double>(q[at]) + d * (2.0 * sum + n * d);
+      }
     }
   }
   const double count = static_cast<double>(chunks.pixels * per_group);
@@ -149,23 +164,23 @@ inline void scale_and_shift(std::size_t channels, std::size_t groups, const floa
 }
 
 template <Activation A>
-[[gnu::noinline]] inline void scale_pixels(const float* x, float* y, std::size_t pixels, std::size_t channels, const float* scale,
-                                           const float* shift) {
+[[gnu::noinline]] inline void scale_pixels(const float* x, float* y, std::size_t y_ld, std::size_t pixels, std::size_t channels,
+                                           const float* scale, const float* shift) {
   std::size_t p = 0;
   for (; p + 4 <= pixels; p += 4) {
     const float* in = x + p * channels;
-    float* out = y + p * channels;
+    float* out = y + p * y_ld;
     for_vectors(0, channels, [=](auto lanes, std::size_t c) {
-      const simd::Batch a = simd::load(scale + c), b = simd::load(shift + c);
+      const simd::Batch a = lanes.load(scale + c), b = lanes.load(shift + c);
       for (std::size_t i = 0; i < 4; ++i)
-        lanes.store(out + i * channels + c, activation_value<A>(simd::fma(lanes.load(in + i * channels + c), a, b)));
+        lanes.store(out + i * y_ld + c, activation_value<A>(simd::fma(lanes.load(in + i * channels + c), a, b)));
     });
   }
   for (; p < pixels; ++p) {
     const float* in = x + p * channels;
-    float* out = y + p * channels;
+    float* out = y + p * y_ld;
     for_vectors(0, channels, [=](auto lanes, std::size_t c) {
-      lanes.store(out + c, activation_value<A>(simd::fma(lanes.load(in + c), simd::load(scale + c), simd::load(shift + c))));
+      lanes.store(out + c, activation_value<A>(simd::fma(lanes.load(in + c), lanes.load(scale + c), lanes.load(shift + c))));
     });
   }
 }
@@ -178,6 +193,43 @@ inline void check_group_norm(std::size_t channels, std::size_t groups, Activatio
     throw Error("group_norm: the fused activation must be none or silu");
 }
 
+// The sources' channels as one tensor. y may be the only source.
+inline void group_norm_of(const Executor& ex, std::span<const NormSource> sources, float* y, std::size_t batch,
+                          std::size_t pixels, std::size_t groups, float eps, const float* gamma, const float* beta,
+                          Activation activation, float* statistics) {
+  std::size_t channels = 0;
+  for (const NormSource& source : sources) channels += source.channels;
+  check_group_norm(channels, groups, activation);
+  if (batch == 0 || pixels == 0) return;
+  const PixelChunks chunks(pixels, channels);
+  const auto vectors = [&](int thread) { return ex.scratch(thread) + PixelChunks::capacity; };
+  const auto sums = [&](std::size_t b, std::size_t j, float* out, int) {
+    for (const NormSource& source : sources) {
+      shifted_moments(source.x + (b * pixels + chunks.begin(j)) * source.channels, chunks.length(j), source.channels, out,
+                      out + chunks.padded);
+      out += source.channels;
+    }
+  };
+  const auto join = [&](std::size_t b, const float* all, int thread) {
+    join_moments(chunks, sources, b, all, groups, eps, reinterpret_cast<double*>(vectors(thread)), statistics + b * groups * 2);
+  };
+  const auto write = [&](std::size_t b, std::size_t first, std::size_t last, int thread) {
+    float *scale = vectors(thread), *shift = scale + chunks.padded;
+    scale_and_shift(channels, groups, statistics + b * groups * 2, gamma, beta, scale, shift);
+    const std::size_t begin = chunks.begin(first), n = std::min(pixels, chunks.begin(last)) - begin;
+    float* out = y + (b * pixels + begin) * channels;
+    for (const NormSource& source : sources) {
+      const float* in = source.x + (b * pixels + begin) * source.channels;
+      if (activation == Activation::silu) scale_pixels<Activation::silu>(in, out, channels, n, source.channels, scale, shift);
+      else scale_pixels<Activation::none>(in, out, channels, n, source.channels, scale, shift);
+      out += source.channels;
+      scale += source.channels;
+      shift += source.channels;
+    }
+  };
+  two_passes(ex, batch, chunks, sums, join, write);
+}
+
 }  // namespace detail
 
 // y = activation((x - mean) / sqrt(variance + eps) * gamma + beta), mean and (biased) variance of each sample and group over
@@ -187,28 +239,17 @@ inline void check_group_norm(std::size_t channels, std::size_t groups, Activatio
 inline void group_norm(const Executor& ex, const float* x, float* y, std::size_t batch, std::size_t pixels, std::size_t channels,
                        std::size_t groups, float eps, const float* gamma, const float* beta, Activation activation,
                        float* statistics) {
-  detail::check_group_norm(channels, groups, activation);
-  if (batch == 0 || pixels == 0) return;
-  const detail::PixelChunks chunks(pixels, channels);
-  const std::size_t sample = pixels * channels;
-  const auto vectors = [&](int thread) { return ex.scratch(thread) + detail::PixelChunks::capacity; };
-  const auto sums = [&](std::size_t b, std::size_t j, float* out, int) {
-    detail::shifted_moments(x + b * sample + chunks.begin(j) * channels, chunks.length(j), channels, out, out + chunks.padded);
-  };
-  const auto join = [&](std::size_t b, const float* all, int thread) {
-    detail::join_moments(chunks, x + b * sample, all, groups, eps, reinterpret_cast<double*>(vectors(thread)),
-                         statistics + b * groups * 2);
-  };
-  const auto write = [&](std::size_t b, std::size_t first, std::size_t last, int thread) {
-    float *scale = vectors(thread), *shift = scale + chunks.padded;
-    detail::scale_and_shift(channels, groups, statistics + b * groups * 2, gamma, beta, scale, shift);
-    const std::size_t begin = chunks.begin(first), end = std::min(pixels, chunks.begin(last));
-    const float* in = x + b * sample + begin * channels;
-    float* out = y + b * sample + begin * channels;
-    if (activation == Activation::silu) detail::scale_pixels<Activation::silu>(in, out, end - begin, channels, scale, shift);
-    else detail::scale_pixels<Activation::none>(in, out, end - begin, channels, scale, shift);
-  };
-  detail::two_passes(ex, batch, chunks, sums, join, write);
+  const detail::NormSource source{x, channels};
+  detail::group_norm_of(ex, {&source, 1}, y, batch, pixels, groups, eps, gamma, beta, activation, statistics);
+}
+
+// The same of a tensor whose channels are those of a [batch][pixels][a_channels], then those of b: a concatenation that is not
+// made.
+inline void group_norm_joined(const Executor& ex, const float* a, std::size_t a_channels, const float* b, std::size_t b_channels,
+                              float* y, std::size_t batch, std::size_t pixels, std::size_t groups, float eps, const float* gamma,
+                              const float* beta, Activation activation, float* statistics) {
+  const detail::NormSource sources[] = {{a, a_channels}, {b, b_channels}};
+  detail::group_norm_of(ex, sources, y, batch, pixels, groups, eps, gamma, beta, activation, statistics);
 }
 
 // y = (x - mean) / sqrt(variance + eps) * gamma + beta over the channels of each row (Ba et al., arXiv 1607.06450).

@@ -4,8 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 
 #include "../core/error.hpp"
+#include "../core/number_formats.hpp"
 
 namespace mobilediffusion::kernels {
 
@@ -35,9 +37,21 @@ class Operand {
   }
   static Operand dense(const float* p, std::size_t rows, std::size_t columns) { return dense(p, rows, columns, columns); }
 
+  // Row i is row i of a [rows][a_columns], then row i of b [rows][b_columns]: a concatenation that is not made. Left side only.
+  static Operand joined(const float* a, std::size_t a_columns, const float* b, std::size_t b_columns, std::size_t rows) {
+    const std::size_t run = std::gcd(a_columns, b_columns);
+    Operand o(Kind::joined, a, rows, run, a_columns);
+    o.second_ = b;
+    o.group_ = a_columns / run;
+    o.taps_x_ = (a_columns + b_columns) / run;
+    return o;
+  }
+
   // Weights [rows][columns] as pack_weights() left them: only as the right-hand side of matmul_nt.
-  static Operand packed(const float* p, std::size_t rows, std::size_t columns) {
-    return Operand(Kind::packed, p, rows, columns, columns);
+  static Operand packed(const float* p, std::size_t rows, std::size_t columns, Format format = Format::fp32) {
+    Operand o(Kind::packed, p, rows, columns, columns);
+    o.format_ = format;
+    return o;
   }
 
   // One row per output pixel of the convolution, [ky][kx][channels]: the patch of x under the filter.
@@ -46,6 +60,15 @@ class Operand {
     o.taps_y_ = o.taps_x_ = g.kernel;
     o.grid(g.out_h, g.out_w, g.stride, -static_cast<std::int32_t>(g.pad), -static_cast<std::int32_t>(g.pad));
     o.source(g.in_h, g.in_w, g.upsample ? 1 : 0);
+    return o;
+  }
+
+  // Of a doubled image: one row per input pixel, [2][2][channels], what its output pixel of this parity (0 or 1) reads.
+  static Operand phase_patches(const float* x, const ConvGeometry& g, std::size_t parity_y, std::size_t parity_x) {
+    Operand o(Kind::patches, x, g.in_pixels(), g.channels, 0);
+    o.taps_y_ = o.taps_x_ = 2;
+    o.grid(g.in_h, g.in_w, 1, static_cast<std::int32_t>(parity_y) - 1, static_cast<std::int32_t>(parity_x) - 1);
+    o.source(g.in_h, g.in_w, 0);
     return o;
   }
 
@@ -111,6 +134,7 @@ class Operand {
   const float* data() const { return data_; }
   bool is_dense() const { return kind_ == Kind::dense; }
   bool is_packed() const { return kind_ == Kind::packed; }
+  Format format() const { return format_; }  // of packed weights
 
   // A place in the matrix, moved from row to row without divisions.
   struct Row {
@@ -133,6 +157,7 @@ class Operand {
       r.base = filter_tap(r.outer) + r.inner * ld_;
     } else {
       r.base = data_ + i * ld_;
+      r.outer = i;
     }
     return r;
   }
@@ -150,6 +175,7 @@ class Operand {
       r.base += image_;
     } else {
       r.base += ld_;
+      if (kind_ == Kind::joined) ++r.outer;
       if (kind_ == Kind::filters && ++r.inner == group_) {
         r.inner = 0;
         ++r.outer;
@@ -160,6 +186,10 @@ class Operand {
 
   // The run of tap (ty, tx) in row r; nullptr: zeros.
   const float* run(const Row& r, std::size_t ty, std::size_t tx) const {
+    if (kind_ == Kind::joined) {
+      if (tx < group_) return r.base + tx * run_length_;
+      return second_ + r.outer * (taps_x_ - group_) * run_length_ + (tx - group_) * run_length_;
+    }
     if (kind_ != Kind::patches) return r.base;
     const std::int32_t y = r.y + direction_ * static_cast<std::int32_t>(ty), x = r.x + direction_ * static_cast<std::int32_t>(tx);
     if (static_cast<std::uint32_t>(y) >= limit_h_ || static_cast<std::uint32_t>(x) >= limit_w_) return nullptr;
@@ -168,7 +198,7 @@ class Operand {
   const float* segment(std::size_t i, std::size_t s) const { return run(row(i), s / taps_x_, s % taps_x_); }
 
  private:
-  enum class Kind { dense, packed, patches, filters };
+  enum class Kind { dense, packed, patches, filters, joined };
 
   Operand(Kind kind, const float* p, std::size_t rows, std::size_t run_length, std::size_t ld)
       : kind_(kind), data_(p), rows_(rows), run_length_(run_length), ld_(ld) {}
@@ -189,10 +219,11 @@ class Operand {
   }
 
   Kind kind_;
-  const float* data_;
+  Format format_ = Format::fp32;
+  const float *data_, *second_ = nullptr;
   std::size_t rows_, run_length_, ld_;
   std::size_t taps_y_ = 1, taps_x_ = 1;
-  std::size_t group_ = 1, across_ = 1, y_step_ = 0, x_step_ = 0;    // filters
+  std::size_t group_ = 1, across_ = 1, y_step_ = 0, x_step_ = 0;    // filters; group_: runs of the first of two joined
   std::size_t grid_h_ = 1, grid_w_ = 1, source_w_ = 0, image_ = 0;  // patches
   std::int32_t step_ = 1, origin_y_ = 0, origin_x_ = 0, direction_ = 1;
   std::uint32_t limit_h_ = 0, limit_w_ = 0;

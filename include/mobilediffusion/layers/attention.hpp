@@ -53,7 +53,7 @@ struct Attention {
            aligned(batch * S.heads * S.queries);
   }
 
-  static kernels::AttentionShape shape(std::size_t batch) {
+  static kernels::AttentionShape shape(std::size_t batch, bool bf16 = false) {
     return {.batch = batch,
             .queries = S.queries,
             .keys = S.keys,
@@ -61,7 +61,8 @@ struct Attention {
             .head_dim = S.width / S.heads,
             .causal = false,
             .kind = S.kind,
-            .scale = 1.0f / std::sqrt(static_cast<float>(S.width / S.heads))};
+            .scale = 1.0f / std::sqrt(static_cast<float>(S.width / S.heads)),
+            .bf16 = bf16};
   }
 
   // x [batch][queries][width], context [batch][keys][context_width] -> out = to_out(attention) + residual.
@@ -82,7 +83,12 @@ struct Attention {
     }
     float* y = c.stack.take(rows * S.width);
     float* log_sum_exp = c.stack.take(c.batch * S.heads * S.queries);
-    kernels::attention(c.executor, shape(c.batch), q, S.width, k, S.width, v, S.width, y, S.width, log_sum_exp);
+    {
+      const Span span(c, {"attention", w.to_q.weight.data, c.batch * 2 * S.queries * S.keys * S.width,
+                          8 * c.batch * (S.queries + S.keys) * S.width});
+      kernels::attention(c.executor, shape(c.batch, c.packed && c.format != Format::fp32), q, S.width, k, S.width, v, S.width, y,
+                         S.width, log_sum_exp);
+    }
     kernels::Epilogue epilogue;
     epilogue.residual = residual;
     epilogue.residual_ld = S.width;

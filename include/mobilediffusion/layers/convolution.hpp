@@ -30,8 +30,16 @@ struct Convolution {
   static constexpr std::size_t middle = out_pixels * S.in;              // between depthwise and pointwise, per image
   using Pointwise = Linear<LinearSpec{.in = S.in, .out = S.out, .conv = true}>;
 
+  // By shape, from measurements (bench/kernels): Winograd's transforms pay from 16 channels and 64 tiles on; a doubled image's
+  // phases cost none and multiply as little as F(2x2).
+  static constexpr ConvMethod method(Format format) {
+    const std::size_t tile = winograd_tile(format) * winograd_tile(format);
+    const bool winograd = S.stride == 1 && S.in >= 16 && out_pixels >= 64 * tile;
+    if (S.upsample) return winograd && format == Format::fp32 ? ConvMethod::winograd : ConvMethod::phases;
+    return winograd ? ConvMethod::winograd : ConvMethod::patches;
+  }
   struct StandardWeights {
-    Filter<S.out, S.in, 3> weight;
+    Filter<S.out, S.in, 3, method(Format::fp32), method(Format::bf16)> weight;
     Param<S.out> bias;
   };
   struct DepthwiseWeights {
@@ -50,11 +58,16 @@ struct Convolution {
 
   static constexpr std::size_t macs =
       S.separable ? out_pixels * S.in * 9 + Pointwise::macs(out_pixels) : out_pixels * S.in * S.out * 9;
-  static constexpr std::size_t stack_floats(std::size_t batch) {
-    return S.separable ? (S.upsample ? aligned(batch * full) : 0) + aligned(batch * middle) : 0;
+  static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    if (S.separable) return (S.upsample ? aligned(batch * full) : 0) + aligned(batch * middle);
+    std::size_t floats = 0;  // the most of any format
+    if (plan == Plan::inference)
+      for (const Format f : {Format::fp32, Format::bf16})
+        floats = std::max(floats, kernels::conv2d_scratch(geometry(batch), S.out, method(f), f));
+    return aligned(floats);
   }
 
-  static kernels::ConvGeometry geometry(std::size_t batch) {
+  static constexpr kernels::ConvGeometry geometry(std::size_t batch) {
     return {.batch = batch,
             .in_h = S.height,
             .in_w = S.width,
@@ -75,20 +88,33 @@ struct Convolution {
       Scope scope(c.stack);
       if constexpr (S.upsample) {
         float* doubled = c.stack.take(c.batch * full);
+        const Span span(c, {"upsample", w.depthwise.weight.data, 0, 5 * c.batch * full});
         kernels::upsample_nearest2x(c.executor, x, doubled, c.batch, S.height, S.width, S.in);
         x = doubled;
       }
       float* h = c.stack.take(c.batch * middle);
-      kernels::depthwise_conv3x3(c.executor, x, w.depthwise.weight.data, w.depthwise.bias.data, h, c.batch, full_height,
-                                 full_width, S.in, S.stride);
+      {
+        const Span span(c,
+                        {"depthwise", w.depthwise.weight.data, c.batch * out_pixels * S.in * 9, 4 * c.batch * (full + middle)});
+        kernels::depthwise_conv3x3(c.executor, x, w.depthwise.weight.data, w.depthwise.bias.data, h, c.batch, full_height,
+                                   full_width, S.in, S.stride);
+      }
       Pointwise::forward(c, w.pointwise, h, y, c.batch * out_pixels, epilogue);
       saved = {x, h};
     } else {
       if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
-      const auto filters = c.packed ? kernels::Operand::packed(w.weight.data, S.out, 9 * S.in)
-                                    : kernels::Operand::dense(w.weight.data, S.out, 9 * S.in);
-      kernels::conv2d(c.executor, x, filters, y, geometry(c.batch), epilogue);
       saved = {x, nullptr};
+      const Span span(c, {"conv2d", w.weight.data, c.batch * macs,
+                          4 * (c.batch * (in_pixels * S.in + out_pixels * S.out) + 9 * S.in * S.out)});
+      if (!c.packed) {
+        kernels::conv2d(c.executor, x, w.weight.data, S.out, y, geometry(c.batch), epilogue);
+        return;
+      }
+      Scope scope(c.stack);
+      const Format format = decltype(w.weight)::format(c.format);
+      const kernels::PackedFilters filters{w.weight.data, S.out, method(c.format), format};
+      float* scratch = c.stack.take(kernels::conv2d_scratch(geometry(c.batch), S.out, filters.method, format));
+      kernels::conv2d(c.executor, x, filters, y, geometry(c.batch), epilogue, scratch);
     }
   }
 

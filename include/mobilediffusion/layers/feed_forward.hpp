@@ -42,7 +42,10 @@ struct FeedForward {
     float* both = c.stack.take(rows * 2 * hidden);
     Up::forward(c, std::get<0>(w.net).proj, x, both, rows);
     float* gated = c.stack.take(rows * hidden);
-    kernels::gate(c.executor, S.activation, both, gated, rows, hidden);
+    {
+      const Span span(c, {"gate", std::get<0>(w.net).proj.weight.data, 0, 12 * rows * hidden});
+      kernels::gate(c.executor, S.activation, both, gated, rows, hidden);
+    }
     kernels::Epilogue epilogue;
     epilogue.residual = residual;
     epilogue.residual_ld = S.width;

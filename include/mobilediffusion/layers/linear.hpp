@@ -26,12 +26,17 @@ struct Linear {
 
   // x [rows][in] -> y [rows][out]. An epilogue that brings its own bias replaces the layer's.
   static void forward(Context& c, const Weights& w, const float* x, float* y, std::size_t rows, kernels::Epilogue epilogue = {}) {
+    forward(c, w, kernels::Operand::dense(x, rows, S.in, S.in), y, epilogue);
+  }
+  static void forward(Context& c, const Weights& w, const kernels::Operand& x, float* y, kernels::Epilogue epilogue = {}) {
     if constexpr (S.bias) {
       if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
     }
-    const auto b = c.packed ? kernels::Operand::packed(w.weight.data, S.out, S.in)
+    const std::size_t rows = x.rows();
+    const auto b = c.packed ? kernels::Operand::packed(w.weight.data, S.out, S.in, decltype(w.weight)::format(c.format))
                             : kernels::Operand::dense(w.weight.data, S.out, S.in, S.in);
-    kernels::matmul_nt(c.executor, rows, S.out, S.in, kernels::Operand::dense(x, rows, S.in, S.in), b, y, S.out, epilogue);
+    const Span span(c, {"linear", w.weight.data, macs(rows), 4 * (rows * (S.in + S.out) + S.in * S.out)});
+    kernels::matmul_nt(c.executor, rows, S.out, S.in, x, b, y, S.out, epilogue);
   }
 
   // dx (nullable) is assigned, or added to; gradients of the weights are added to g.

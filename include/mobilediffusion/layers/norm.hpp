@@ -39,13 +39,24 @@ struct GroupNorm {
                       [[maybe_unused]] float epsilon) {
     if constexpr (normalizes) {
       float* statistics = c.stack.take(c.batch * S.groups * 2);
+      const Span span(c, {"group_norm", w.weight.data, 0, 8 * c.batch * S.pixels * S.channels});
       kernels::group_norm(c.executor, x, y, c.batch, S.pixels, S.channels, S.groups, epsilon, w.weight.data, w.bias.data,
                           S.activation, statistics);
       saved = {x, statistics};
     } else {
+      const Span span(c, {"activation", nullptr, 0, 8 * c.batch * S.pixels * S.channels});
       kernels::activate(c.executor, S.activation, x, y, c.batch * S.pixels * S.channels);
       saved = {x, nullptr};
     }
+  }
+  // The same of a and b [batch][pixels][...], whose channels follow each other; in inference only.
+  static void forward_joined(Context& c, const Weights& w, const float* a, std::size_t a_channels, const float* b, float* y,
+                             float epsilon) {
+    static_assert(normalizes, "mobilediffusion: skips join in front of a GroupNorm; set the UNet's `groups`");
+    float* statistics = c.stack.take(c.batch * S.groups * 2);
+    const Span span(c, {"group_norm", w.weight.data, 0, 8 * c.batch * S.pixels * S.channels});
+    kernels::group_norm_joined(c.executor, a, a_channels, b, S.channels - a_channels, y, c.batch, S.pixels, S.groups, epsilon,
+                               w.weight.data, w.bias.data, S.activation, statistics);
   }
   static void backward(Context& c, [[maybe_unused]] const Weights& w, [[maybe_unused]] const Weights& g, const NormSaved& saved,
                        const float* dy, float* dx, bool accumulate) {
@@ -74,6 +85,7 @@ struct LayerNorm {
 
   static void forward(Context& c, const Weights& w, const float* x, float* y, std::size_t rows, NormSaved& saved) {
     float* statistics = c.stack.take(rows * 2);
+    const Span span(c, {"layer_norm", w.weight.data, 0, 8 * rows * Channels});
     kernels::layer_norm(c.executor, x, y, rows, Channels, epsilon, w.weight.data, w.bias.data, statistics);
     saved = {x, statistics};
   }

@@ -110,7 +110,12 @@ class TextEncoder {
         Projection::forward(c, l.self_attn.k_proj, n, k, rows);
         Projection::forward(c, l.self_attn.v_proj, n, v, rows);
         float* log_sum_exp = c.stack.take(c.batch * C.heads * C.length);
-        kernels::attention(c.executor, shape(c.batch), q, C.width, k, C.width, v, C.width, y, C.width, log_sum_exp);
+        {
+          const Span span(
+              c, {"attention", l.self_attn.q_proj.weight.data, c.batch * 2 * C.length * C.length * C.width, 16 * rows * C.width});
+          kernels::attention(c.executor, shape(c.batch, c.packed && c.format != Format::fp32), q, C.width, k, C.width, v, C.width,
+                             y, C.width, log_sum_exp);
+        }
         Projection::forward(c, l.self_attn.out_proj, y, attended, rows, plus(x));
         ls.n1 = n;
         ls.q = q;
@@ -126,7 +131,10 @@ class TextEncoder {
         Norm::forward(c, l.layer_norm2, attended, n, rows, ls.norm2);
         float *up = c.stack.take(rows * hidden), *active = c.stack.take(rows * hidden);
         Fc1::forward(c, l.mlp.fc1, n, up, rows);
-        kernels::activate(c.executor, C.activation, up, active, rows * hidden);
+        {
+          const Span span(c, {"activation", l.mlp.fc1.weight.data, 0, 8 * rows * hidden});
+          kernels::activate(c.executor, C.activation, up, active, rows * hidden);
+        }
         Fc2::forward(c, l.mlp.fc2, active, out, rows, plus(attended));
         ls.n2 = n;
         ls.up = up;
@@ -178,7 +186,7 @@ class TextEncoder {
     kernels::cosine_weights(C.pooled, C.length, weights.data());
     return weights;
   }
-  static kernels::AttentionShape shape(std::size_t batch) {
+  static kernels::AttentionShape shape(std::size_t batch, bool bf16 = false) {
     return {.batch = batch,
             .queries = C.length,
             .keys = C.length,
@@ -186,7 +194,8 @@ class TextEncoder {
             .head_dim = C.width / C.heads,
             .causal = C.causal,
             .kind = AttentionKind::softmax,
-            .scale = 1.0f / std::sqrt(static_cast<float>(C.width / C.heads))};
+            .scale = 1.0f / std::sqrt(static_cast<float>(C.width / C.heads)),
+            .bf16 = bf16};
   }
   static kernels::Epilogue plus(const float* residual) {
     kernels::Epilogue epilogue;

@@ -223,6 +223,7 @@ class Unet {
     Planned p{plan};
     p.take(batch * first).take((C.pooled_width != 0 ? 7 : 4) * aligned(batch * time_width));
     for (std::size_t i = 0; i < skips; ++i) p.take(batch * skip_floats(i));
+    p.part(ConvIn::stack_floats(plan, batch));
     unroll<C.levels>([&]<std::size_t L>(Index<L>) { p.part(Down<L>::stack_floats(plan, batch)); });
     if constexpr (has_middle) {
       const std::size_t tensor = batch * low_pixels * last, resnet = MiddleResnet::stack_floats(plan, batch);
@@ -232,7 +233,7 @@ class Unet {
     }
     unroll<C.levels>(
         [&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
-    p.take(batch * pixels * first).take(NormOut::stack_floats(batch));
+    p.take(batch * pixels * first).take(NormOut::stack_floats(batch)).part(ConvOut::stack_floats(plan, batch));
     return p.peak;
   }
   // Of one image; the sampler's own buffers are counted by the pipeline.

@@ -157,7 +157,7 @@ class Vae {
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
       Planned p{plan};
       if (C.patch > 1) p.take(batch * picture_floats);
-      p.take(batch * top_pixels * top);
+      p.take(batch * top_pixels * top).part(ConvIn::stack_floats(plan, batch));
       unroll<C.levels>([&]<std::size_t L>(Index<L>) {
         for (std::size_t i = 0; i < Down<L>::outputs; ++i) p.take(batch * Down<L>::output_floats(i));
         p.part(Down<L>::stack_floats(plan, batch));
@@ -165,6 +165,7 @@ class Vae {
       if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
       p.take(batch * low_pixels * bottom).take(NormOut::stack_floats(batch));
       if (C.quant_conv) p.take(batch * low_pixels * moments);
+      p.part(ConvOut::stack_floats(plan, batch));
       return p.peak;
     }
     static void forward(Context& c, const Weights& w, const auto& quant, const float* x, float* y, Saved& s) {
@@ -277,12 +278,13 @@ class Vae {
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
       Planned p{plan};
       if (C.quant_conv) p.take(batch * latent_floats);
-      p.take(batch * low_pixels * bottom);
+      p.take(batch * low_pixels * bottom).part(ConvIn::stack_floats(plan, batch));
       if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
       unroll<C.levels>(
           [&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
       p.take(batch * top_pixels * top).take(NormOut::stack_floats(batch));
       if (C.patch > 1) p.take(batch * picture_floats);
+      p.part(ConvOut::stack_floats(plan, batch));
       return p.peak;
     }
     static void forward(Context& c, const Weights& w, const auto& post_quant, const float* z, float* y, Saved& s) {

@@ -34,13 +34,24 @@ concept Leaf = requires(W& w) {
 // What the type alone tells.
 struct Census {
   std::size_t leafs = 0;
-  std::size_t parameters = 0;      // numbers that a checkpoint holds
-  std::size_t storage_floats = 0;  // with alignment and the padding of packed matrices
+  std::size_t parameters = 0;                  // numbers that a checkpoint holds
+  std::size_t storage_floats = 0;              // with alignment
+  std::array<std::size_t, 3> packed_floats{};  // in inference, by format
 
-  friend constexpr Census operator+(Census a, Census b) {
-    return {a.leafs + b.leafs, a.parameters + b.parameters, a.storage_floats + b.storage_floats};
+  friend constexpr Census operator+(Census a, const Census& b) {
+    a.leafs += b.leafs;
+    a.parameters += b.parameters;
+    a.storage_floats += b.storage_floats;
+    for (std::size_t i = 0; i < 3; ++i) a.packed_floats[i] += b.packed_floats[i];
+    return a;
   }
-  friend constexpr Census operator*(std::size_t n, Census a) { return {n * a.leafs, n * a.parameters, n * a.storage_floats}; }
+  friend constexpr Census operator*(std::size_t n, Census a) {
+    a.leafs *= n;
+    a.parameters *= n;
+    a.storage_floats *= n;
+    for (std::size_t& floats : a.packed_floats) floats *= n;
+    return a;
+  }
 };
 
 namespace detail {
@@ -216,7 +227,7 @@ constexpr Census take_census() {
   if constexpr (std::is_same_v<T, Absent>) {
     return {};
   } else if constexpr (Leaf<T>) {
-    return {1, T::count, T::storage};
+    return {1, T::count, T::storage, {T::packed(Format::fp32), T::packed(Format::bf16), T::packed(Format::int8)}};
   } else if constexpr (is_array<T>) {
     return std::tuple_size_v<T> * census<typename T::value_type>;
   } else if constexpr (is_tuple<T>) {
@@ -253,6 +264,12 @@ constexpr std::size_t storage_floats() {
   return census<W>.storage_floats;
 }
 
+// Floats that the weights take in inference.
+template <class W>
+constexpr std::size_t packed_floats(Format format) {
+  return census<W>.packed_floats[static_cast<std::size_t>(format)];
+}
+
 // Calls f(std::string_view path, Leaf& leaf) for every leaf in order; f is instantiated once for each distinct type of leaf.
 // The path is valid during the call only. Const weights give const leafs. Allocates nothing.
 template <class W, class F>
@@ -265,8 +282,21 @@ void visit(W& weights, F&& f) {
 struct LeafType {
   std::span<const std::size_t> file_shape;
   std::size_t count, storage, rows, columns, outer, inner, taps;  // rows, columns: 0 unless it is a matrix
+  std::array<std::size_t, 3> packed_floats;                       // by format
   bool is_matrix;
+  ConvMethod (*method)(Format);  // of a matrix in a model of this format
+  Format (*format)(Format);      // likewise, its own
 };
+template <class L>
+constexpr auto method_of() -> ConvMethod (*)(Format) {
+  if constexpr (L::is_matrix) return &L::method;
+  else return nullptr;
+}
+template <class L>
+constexpr auto format_of() -> Format (*)(Format) {
+  if constexpr (L::is_matrix) return &L::format;
+  else return nullptr;
+}
 template <class L>
 inline constexpr LeafType leaf_type{L::file_shape,
                                     L::count,
@@ -276,13 +306,16 @@ inline constexpr LeafType leaf_type{L::file_shape,
                                     L::outer,
                                     L::inner,
                                     L::taps,
-                                    L::is_matrix};
+                                    {L::packed(Format::fp32), L::packed(Format::bf16), L::packed(Format::int8)},
+                                    L::is_matrix,
+                                    method_of<L>(),
+                                    format_of<L>()};
 
 // One leaf of some weights, as a value: loops over these compile once, a visitor once for each type of leaf.
 struct LeafView {
   std::string path;
   const LeafType* type;
-  float* const* slot;  // the leaf's pointer
+  float** slot;  // the leaf's pointer
 
   float* data() const { return *slot; }
 };
@@ -292,9 +325,9 @@ struct Collect {
   std::vector<LeafView>& out;
   template <class L>
   void operator()(std::string_view path, L& leaf) {
-    add(path, leaf_type<std::remove_const_t<L>>, &leaf.data);
+    add(path, leaf_type<std::remove_const_t<L>>, const_cast<float**>(&leaf.data));
   }
-  void add(std::string_view path, const LeafType& type, float* const* slot) { out.push_back({std::string(path), &type, slot}); }
+  void add(std::string_view path, const LeafType& type, float** slot) { out.push_back({std::string(path), &type, slot}); }
 };
 }  // namespace detail
 
@@ -314,6 +347,14 @@ void bind(W& weights, float* blob) {
     leaf.data = blob;
     blob += leaf.storage;
   });
+}
+// The same for inference: packed_floats<W>(format) floats, whose matrices are yet to be packed.
+template <class W>
+void bind_packed(W& weights, float* blob, Format format) {
+  for (const LeafView& leaf : leafs(weights)) {
+    *leaf.slot = blob;
+    blob += leaf.type->packed_floats[static_cast<std::size_t>(format)];
+  }
 }
 template <class W>
 W bind(float* blob) {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the machine can do, measured: multiply-adds out of registers alone, and a stream read from memory.
+#pragma once
+
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "mobilediffusion/core/executor.hpp"
+#include "mobilediffusion/core/memory.hpp"
+#include "mobilediffusion/simd/dot_bf16.hpp"
+#include "mobilediffusion/simd/dot_int8.hpp"
+
+namespace bench {
+
+namespace md = mobilediffusion;
+
+// Seconds. One thread is timed by its own clock, so that other work on the machine counts less.
+inline double now(const md::Executor& ex) {
+  timespec t{};
+  clock_gettime(ex.threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0.0 : values[values.size() / 2];
+}
+
+namespace detail {
+// 12 independent chains hide the latency of every known unit.
+template <class Vector, class Step, class Sum>
+[[gnu::noinline]] float chains(std::size_t rounds, Vector start, Step step, Sum total) {
+  Vector sum[12];
+  for (int i = 0; i < 12; ++i) sum[i] = start;
+  const Vector a = start, b = start;
+  for (std::size_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) sum[i] = step(a, b, sum[i]);
+  }
+  float result = 0.0f;
+  for (int i = 0; i < 12; ++i) result += total(sum[i]);
+  return result;
+}
+// load(p): operands from memory, so that nothing is known to the compiler.
+template <class Load, class Step, class Sum>
+double rate(const md::Executor& ex, double macs_per_step, Load load, Step step, Sum total) {
+  constexpr std::size_t rounds = 1'000'000;
+  std::vector<double> rates;
+  for (int repetition = 0; repetition < 5; ++repetition) {
+    const double start = now(ex);
+    ex.parallel_for(static_cast<std::size_t>(ex.threads()), 1, [&](std::size_t begin, std::size_t end, int) {
+      for (std::size_t i = begin; i < end; ++i) {
+        alignas(64) static volatile float source[md::simd::width] = {};
+        volatile float sink = chains(rounds, load(const_cast<const float*>(source)), step, total);
+        static_cast<void>(sink);
+      }
+    });
+    rates.push_back(macs_per_step * 12 * static_cast<double>(rounds) * ex.threads() / (now(ex) - start));
+  }
+  return *std::max_element(rates.begin(), rates.end());
+}
+}  // namespace detail
+
+// Multiply-accumulates a second by all threads of the executor, out of registers. bf16 and int8 are 0 where the processor has no
+// dot products of them.
+struct Peak {
+  double fp32 = 0, bf16 = 0, int8 = 0;
+
+  // The most that products of this format can reach: without its instruction they are computed in fp32.
+  double of(md::Format format) const {
+    if (format == md::Format::bf16 && bf16 > 0) return bf16;
+    if (format == md::Format::int8 && int8 > 0) return int8;
+    return fp32;
+  }
+};
+
+inline Peak measure_peak(const md::Executor& ex) {
+  namespace simd = md::simd;
+  Peak peak;
+  const double lanes = static_cast<double>(simd::width);
+  peak.fp32 = detail::rate(
+      ex, lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::fma(a, b, c); }, simd::sum);
+  if constexpr (simd::has_dot_bf16)
+    peak.bf16 = detail::rate(
+        ex, 2 * lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::dot_bf16(a, b, c); },
+        simd::sum);
+  if constexpr (simd::has_dot_int8)
+    peak.int8 = detail::rate(
+        ex, 4 * lanes, simd::load_words, [](simd::Words a, simd::Words b, simd::Words c) { return simd::dot_int8(a, b, c); },
+        [](simd::Words x) { return simd::sum(simd::to_float(x)); });
+  return peak;
+}
+
+// Bytes a second that all threads read together from 256 MiB.
+inline double measure_bandwidth(const md::Executor& ex) {
+  const md::AlignedBuffer buffer(64 << 20);
+  std::vector<double> rates;
+  for (int repetition = 0; repetition < 5; ++repetition) {
+    const double start = now(ex);
+    ex.parallel_for(buffer.size() / 64, 1, [&](std::size_t begin, std::size_t end, int) {
+      namespace simd = md::simd;
+      simd::Batch sum[4] = {simd::splat(0.0f), simd::splat(0.0f), simd::splat(0.0f), simd::splat(0.0f)};
+      for (const float *p = buffer.data() + 64 * begin, *stop = buffer.data() + 64 * end; p != stop; p += 64)
+        for (std::size_t i = 0; i < 64; i += 4 * simd::width)
+          for (std::size_t j = 0; j < 4; ++j)
+            if (i + j * simd::width < 64) sum[j] = sum[j] + simd::load(p + i + j * simd::width);
+      volatile float sink = simd::sum(sum[0] + sum[1] + sum[2] + sum[3]);
+      static_cast<void>(sink);
+    });
+    rates.push_back(static_cast<double>(buffer.bytes()) / (now(ex) - start));
+  }
+  return *std::max_element(rates.begin(), rates.end());
+}
+
+}  // namespace bench

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights in the order in which the products read them, in fp32, bf16 or int8: packed once, when they are bound.
+//
+// A panel is tile_columns outputs. fp32: [k][tile_columns]. bf16: [k / 2][tile_columns] words of two values of k. int8: the
+// outputs' scales, their sums over each block of K, then [k / 4][tile_columns] words of four values of k. What a processor has no
+// dot products for is widened to fp32, a block at a time, when it is read.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../core/param.hpp"
+#include "matmul_pack.hpp"
+#include "matmul_tile.hpp"
+
+namespace mobilediffusion::kernels {
+
+namespace detail {
+
+static_assert(panel % tile_columns == 0 && block_depth % simd::width == 0);
+
+// Values of k in a block: as even as whole vectors allow. The same for every instruction set up to the last rounding.
+inline std::size_t k_block(std::size_t k, std::size_t pair) {
+  const std::size_t words = (k + pair - 1) / pair, blocks = (words + block_depth - 1) / block_depth;
+  return (blocks == 0 ? 1 : ((words + blocks - 1) / blocks + simd::width - 1) / simd::width) * simd::width * pair;
+}
+
+struct PackedPanel {
+  Format format;
+  bool expands;        // to fp32 when it is read
+  std::size_t floats;  // of one panel
+  std::size_t header;  // before its words
+
+  PackedPanel(Format f, std::size_t k)
+      : format(f), expands((f == Format::bf16 && !simd::has_dot_bf16) || (f == Format::int8 && !simd::has_dot_int8)) {
+    const std::size_t words = f == Format::fp32 ? k : f == Format::bf16 ? (k + 1) / 2 : (k + 3) / 4;
+    header = f == Format::int8 ? tile_columns * (1 + (words + block_depth - 1) / block_depth) : 0;
+    floats = header + words * tile_columns;
+  }
+  static Format computed_in(Format f) { return f == Format::int8 && !simd::has_dot_int8 ? Format::fp32 : f; }
+  std::size_t values() const { return format == Format::fp32 ? 1 : format == Format::bf16 ? 2 : 4; }  // a word
+  std::size_t words_at(std::size_t k) const { return header + k / values() * tile_columns; }
+
+  // The weight of output j and value k, from a panel.
+  float value(const float* p, std::size_t j, std::size_t k) const {
+    const float* word = p + words_at(k) + j;
+    if (format == Format::fp32) return *word;
+    const auto* inside = reinterpret_cast<const unsigned char*>(word);
+    if (format == Format::bf16) {
+      std::uint16_t h;
+      std::memcpy(&h, inside + 2 * (k % 2), 2);
+      return from_bf16(h);
+    }
+    return p[j] * static_cast<float>(static_cast<std::int8_t>(inside[k % 4]));
+  }
+
+  // k in [k0, k1) of `columns` outputs as fp32 panels [k1 - k0][tile_columns].
+  void expand(const float* p, std::size_t columns, std::size_t k0, std::size_t k1, float* out) const {
+    for (std::size_t j = 0; j < columns; j += tile_columns, p += floats)
+      for (std::size_t k = k0; k < k1; ++k)
+        for (std::size_t i = 0; i < tile_columns; ++i) *out++ = value(p, i, k);
+  }
+};
+
+inline void pack_panel_bf16(const float* w, std::size_t rows, std::size_t columns, float* out) {
+  const std::size_t words = (columns + 1) / 2;
+  auto* halves = reinterpret_cast<unsigned char*>(out);
+  std::memset(halves, 0, words * tile_columns * 4);
+  for (std::size_t j = 0; j < rows; ++j)
+    for (std::size_t k = 0; k < columns; ++k) {
+      const std::uint16_t h = to_bf16(w[j * columns + k]);
+      std::memcpy(halves + 4 * (k / 2 * tile_columns + j) + 2 * (k % 2), &h, 2);
+    }
+}
+
+// Symmetric, the largest weight of an output 127; nearest.
+inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t columns, float* out) {
+  const PackedPanel layout(Format::int8, columns);
+  std::memset(out, 0, layout.floats * sizeof(float));
+  auto* bytes = reinterpret_cast<std::int8_t*>(out + layout.header);
+  const std::size_t block = k_block(columns, 4);
+  for (std::size_t j = 0; j < rows; ++j) {
+    const float* x = w + j * columns;
+    float largest = 0.0f;
+    for (std::size_t k = 0; k < columns; ++k) largest = std::max(largest, std::fabs(x[k]));
+    const float scale = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    out[j] = scale;
+    for (std::size_t k0 = 0; k0 < columns; k0 += block) {
+      std::int32_t sum = 0;
+      for (std::size_t k = k0; k < std::min(columns, k0 + block); ++k) {
+        const auto q = static_cast<std::int32_t>(std::lrintf(x[k] * inverse));
+        sum += q;
+        bytes[4 * (k / 4 * tile_columns + j) + k % 4] = static_cast<std::int8_t>(q);
+      }
+      out[(1 + k0 / block) * tile_columns + j] = scale * static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace detail
+
+// Weights [rows][columns], row-major, for Operand::packed of this format. The order depends on the instruction set compiled for.
+// packed: packed_floats(rows, columns, format), not overlapping w.
+inline void pack_weights(const float* w, std::size_t rows, std::size_t columns, float* packed, Format format = Format::fp32) {
+  using detail::tile_columns;
+  const detail::PackedPanel layout(format, columns);
+  if (format == Format::fp32) {
+    if (rows % tile_columns != 0)  // no column of the last panel stays undefined
+      std::memset(packed + rows / tile_columns * layout.floats, 0, layout.floats * sizeof(float));
+    detail::pack_b_along<Format::fp32>(w, columns, rows, 0, columns, packed, layout.floats);
+    return;
+  }
+  for (std::size_t j = 0; j < rows; j += tile_columns, packed += layout.floats) {
+    const std::size_t n = std::min(tile_columns, rows - j);
+    if (format == Format::bf16) detail::pack_panel_bf16(w + j * columns, n, columns, packed);
+    else detail::pack_panel_int8(w + j * columns, n, columns, packed);
+  }
+}
+
+// The inverse of pack_weights, up to the format's rounding.
+inline void unpack_weights(const float* packed, std::size_t rows, std::size_t columns, float* w, Format format = Format::fp32) {
+  const detail::PackedPanel layout(format, columns);
+  for (std::size_t i = 0; i < rows; ++i) {
+    const float* p = packed + i / detail::tile_columns * layout.floats;
+    for (std::size_t k = 0; k < columns; ++k) w[i * columns + k] = layout.value(p, i % detail::tile_columns, k);
+  }
+}
+
+}  // namespace mobilediffusion::kernels
