@@ -115,14 +115,11 @@ class TextToImage {
 
  private:
   TextToImage(const ModelSource<M>& source, int threads)
-      : executor_(threads),
-        tokenizer_(source.tokenizer()),
-        metadata_(source.metadata()),
-        weights_(F),
-        activations_(activation_bytes / 4) {
+      : executor_(threads), tokenizer_(source.tokenizer()), metadata_(source.metadata()), weights_(F) {
     source.read(weights_.weights(),
                 [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, values); });
     weights_.finish();
+    activations_ = AlignedBuffer(activation_bytes / 4);  // after what reading needed is free again
   }
 
   std::vector<std::int32_t> encode_negative(const std::string& text) const {

@@ -44,27 +44,32 @@ void check_weights(const File& file, std::string_view prefix) {
   }
 }
 
-// Reads every leaf of the weights, checks that its numbers are finite and hands them to `take(const LeafView&, std::span<const
-// float>)`, in the order of memory. Throws Error naming the tensor; call check_weights first to refuse a foreign file before
-// anything is touched.
+// Reads every leaf of bound weights and checks that its numbers are finite. What kernels read as it is in the file goes where it
+// is bound; the rest (matrices, and what has taps) goes to `take(const LeafView&, std::span<const float>)`, in the order of
+// memory. Throws Error naming the tensor; call check_weights first to refuse a foreign file before anything is touched.
 template <class W, class File, class F>
 void read_weights(const File& file, std::string_view prefix, W& weights, F&& take) {
   std::vector<float> values, order;
+  const auto room = [](std::vector<float>& v, std::size_t n) {
+    if (v.size() < n) v.resize(n);
+    return v.data();
+  };
   for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
-    const TensorView& t = file.require(std::string(prefix) + leaf.path, leaf.type->file_shape);
-    values.resize(std::max(values.size(), leaf.type->count));
-    file.read_floats(t, values.data());
-    const std::span<const float> read(values.data(), leaf.type->count);
-    if (!std::all_of(read.begin(), read.end(), [](float x) { return std::isfinite(x); }))
+    const reflect::LeafType& type = *leaf.type;
+    const TensorView& t = file.require(std::string(prefix) + leaf.path, type.file_shape);
+    const bool as_it_is = !type.is_matrix && type.taps == 1;
+    float* read = as_it_is ? leaf.data() : room(values, type.count);
+    file.read_floats(t, read);
+    if (!std::all_of(read, read + type.count, [](float x) { return std::isfinite(x); }))
       throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
                                 ": expected finite numbers, found NaN or infinity"}));
-    if (leaf.type->taps == 1) {
-      take(leaf, read);
-    } else {
-      order.resize(std::max(order.size(), leaf.type->count));
-      detail::to_memory_order(*leaf.type, values.data(), order.data());
-      take(leaf, std::span<const float>(order.data(), leaf.type->count));
+    if (as_it_is) continue;
+    if (type.taps > 1) {
+      float* in_order = room(order, type.count);
+      detail::to_memory_order(type, read, in_order);
+      read = in_order;
     }
+    take(leaf, std::span<const float>(read, type.count));
   }
 }
 // Into bound weights as they are.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -80,7 +81,7 @@ inline void pack_panel_bf16(const float* w, std::size_t rows, std::size_t column
 inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t columns, float* out) {
   const PackedPanel layout(Format::int8, columns);
   std::memset(out, 0, layout.floats * sizeof(float));
-  auto* bytes = reinterpret_cast<std::int8_t*>(out + layout.header);
+  auto* words = reinterpret_cast<unsigned char*>(out + layout.header);
   const std::size_t block = k_block(columns, 4);
   for (std::size_t j = 0; j < rows; ++j) {
     const float* x = w + j * columns;
@@ -89,12 +90,17 @@ inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t column
     const float scale = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     out[j] = scale;
     for (std::size_t k0 = 0; k0 < columns; k0 += block) {
+      const std::size_t n = std::min(block, columns - k0);
+      constexpr std::size_t most = 4 * block_depth;
+      std::int8_t q[most] = {};
       std::int32_t sum = 0;
-      for (std::size_t k = k0; k < std::min(columns, k0 + block); ++k) {
-        const auto q = static_cast<std::int32_t>(std::lrintf(x[k] * inverse));
-        sum += q;
-        bytes[4 * (k / 4 * tile_columns + j) + k % 4] = static_cast<std::int8_t>(q);
+      for (std::size_t k = 0; k < n; ++k) {  // adding 1.5 * 2^23 rounds to the nearest whole number
+        const float shifted = x[k0 + k] * inverse + 12582912.0f;
+        const auto whole = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - 0x4B400000u);
+        q[k] = static_cast<std::int8_t>(whole);
+        sum += whole;
       }
+      for (std::size_t k = 0; k < n; k += 4) std::memcpy(words + 4 * ((k0 + k) / 4 * tile_columns + j), q + k, 4);
       out[(1 + k0 / block) * tile_columns + j] = scale * static_cast<float>(sum);
     }
   }
@@ -107,10 +113,11 @@ inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t column
 inline void pack_weights(const float* w, std::size_t rows, std::size_t columns, float* packed, Format format = Format::fp32) {
   using detail::tile_columns;
   const detail::PackedPanel layout(format, columns);
-  if (format == Format::fp32) {
+  if (format == Format::fp32 || (format == Format::bf16 && simd::has_dot_bf16)) {
     if (rows % tile_columns != 0)  // no column of the last panel stays undefined
       std::memset(packed + rows / tile_columns * layout.floats, 0, layout.floats * sizeof(float));
-    detail::pack_b_along<Format::fp32>(w, columns, rows, 0, columns, packed, layout.floats);
+    if (format == Format::fp32) detail::pack_b_along<Format::fp32>(w, columns, rows, 0, columns, packed, layout.floats);
+    else detail::pack_b_along<Format::bf16>(w, columns, rows, 0, columns, packed, layout.floats);
     return;
   }
   for (std::size_t j = 0; j < rows; j += tile_columns, packed += layout.floats) {
