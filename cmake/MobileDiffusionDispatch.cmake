@@ -26,8 +26,8 @@ function(_mobilediffusion_build_kernels)
   set(isas baseline)
   set(flags_baseline "")
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-    _mobilediffusion_can_hide_symbols(can_hide)
-    if(can_hide)
+    _mobilediffusion_find_linker(linker)
+    if(linker)
       set(isas baseline avx2 avx512 avx512_bf16_vnni)
       set(flags_baseline -march=x86-64)  # after -march of the directory's flags, which it replaces
       set(flags_avx2 ${flags_baseline} -mavx2 -mfma)
@@ -63,7 +63,7 @@ function(_mobilediffusion_build_kernels)
     # catch an exception by its address; it is data.
     set(archive "$<TARGET_FILE:${library}>")
     add_custom_command(TARGET ${library} POST_BUILD
-      COMMAND "${CMAKE_LINKER}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
+      COMMAND "${linker}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
       COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=${library} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
         --keep-global-symbol=_ZTSN15mobilediffusion5ErrorE "${archive}.o"
       COMMAND "${CMAKE_COMMAND}" -E rm "${archive}"
@@ -72,13 +72,19 @@ function(_mobilediffusion_build_kernels)
   endforeach()
 endfunction()
 
-function(_mobilediffusion_can_hide_symbols result)
-  set(${result} FALSE PARENT_SCOPE)
-  if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR NOT CMAKE_LINKER OR NOT CMAKE_OBJCOPY OR NOT CMAKE_AR)
+# A linker that dissolves groups, or nothing. With clang CMake prefers lld, which learned it in version 19.
+function(_mobilediffusion_find_linker result)
+  set(${result} "" PARENT_SCOPE)
+  if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR NOT CMAKE_OBJCOPY OR NOT CMAKE_AR)
     return()
   endif()
-  execute_process(COMMAND "${CMAKE_LINKER}" --help OUTPUT_VARIABLE help ERROR_QUIET)
-  if(help MATCHES "--force-group-allocation")
-    set(${result} TRUE PARENT_SCOPE)
-  endif()
+  find_program(MOBILEDIFFUSION_GNU_LINKER NAMES x86_64-linux-gnu-ld.bfd ld.bfd ld)
+  mark_as_advanced(MOBILEDIFFUSION_GNU_LINKER)
+  foreach(linker IN LISTS CMAKE_LINKER MOBILEDIFFUSION_GNU_LINKER)
+    execute_process(COMMAND "${linker}" --help OUTPUT_VARIABLE help ERROR_QUIET)
+    if(help MATCHES "--force-group-allocation")
+      set(${result} "${linker}" PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
 endfunction()
