@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstring>
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
 #include <memory>
 #include <new>
 #include <span>
@@ -13,12 +16,12 @@
 
 namespace mobilediffusion {
 
-// Zero-initialised floats on a 64-byte boundary.
+// Zero-initialised floats on a 64-byte boundary. Large ones ask the system for huge pages: a product that reads hundreds of
+// megabytes of weights otherwise waits for translations of addresses.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::size_t floats)
-      : data_(static_cast<float*>(::operator new (floats * sizeof(float) + 64, std::align_val_t{64}))), size_(floats) {
+  explicit AlignedBuffer(std::size_t floats) : data_(allocate(floats * sizeof(float) + 64)), size_(floats) {
     std::memset(data_.get(), 0, floats * sizeof(float));
   }
   float* data() const { return data_.get(); }
@@ -31,8 +34,19 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(float* p) const { ::operator delete (p, std::align_val_t{64}); }
+    std::align_val_t alignment{64};
+    void operator()(float* p) const { ::operator delete(p, alignment); }
   };
+  static std::unique_ptr<float, Free> allocate(std::size_t bytes) {
+    constexpr std::size_t huge_page = std::size_t{2} << 20;
+    const Free free{std::align_val_t{bytes >= 2 * huge_page ? huge_page : 64}};
+    void* const p = ::operator new(bytes, free.alignment);
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 2 * huge_page) static_cast<void>(::madvise(p, bytes, MADV_HUGEPAGE));  // advice: it need not be taken
+#endif
+    return {static_cast<float*>(p), free};
+  }
+
   std::unique_ptr<float, Free> data_;
   std::size_t size_ = 0;
 };
