@@ -9,8 +9,8 @@
 
 namespace mobilediffusion {
 
-// Right-hand sides of matrix products are packed in place into panels of up to this many outputs, so their storage is
-// rounded up to whole panels. 32 = two AVX-512 registers, a multiple of every narrower tile.
+// Right-hand sides of matrix products are packed for inference into whole panels of this many outputs: two AVX-512 registers, a
+// multiple of every narrower tile.
 inline constexpr std::size_t panel = 32;
 // 32-bit words of K that a product takes at once: a panel of its left side stays in the first-level cache meanwhile.
 inline constexpr std::size_t block_depth = 256;
@@ -39,8 +39,8 @@ enum class ConvMethod {
   winograd,  // minimal filtering: 36 products over tiles of 4x4 outputs in fp32, 16 over tiles of 2x2 in other formats
 };
 
-// Outputs along a side of Winograd's tiles. Larger tiles multiply less and lose digits: F(4x4) costs bf16 two bits, F(2x2) half a
-// bit (tests/kernels/test_conv2d.cpp).
+// Outputs along a side of Winograd's tiles. Larger tiles multiply less and lose digits: F(4x4) would make the rounding of bf16
+// ten times as large, F(2x2) not twice.
 inline constexpr std::size_t winograd_tile(Format format) { return format == Format::fp32 ? 4 : 2; }
 inline constexpr std::size_t winograd_points(Format format) { return format == Format::fp32 ? 36 : 16; }
 

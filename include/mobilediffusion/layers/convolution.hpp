@@ -34,7 +34,7 @@ struct Convolution {
   // phases cost none and multiply as little as F(2x2).
   static constexpr ConvMethod method(Format format) {
     const std::size_t tile = winograd_tile(format) * winograd_tile(format);
-    const bool winograd = S.stride == 1 && S.in >= 16 && out_pixels >= 64 * tile;
+    const bool winograd = S.stride == 1 && !S.pad_end && S.in >= 16 && out_pixels >= 64 * tile;
     if (S.upsample) return winograd && format == Format::fp32 ? ConvMethod::winograd : ConvMethod::phases;
     return winograd ? ConvMethod::winograd : ConvMethod::patches;
   }
