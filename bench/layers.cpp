@@ -207,7 +207,7 @@ void add_level(const Bench& b) {
 }
 
 // Forward and backward of a block with weights as training keeps them, products in bf16. A backward pass counts as twice the
-// forward's. step(context, weights, gradients, x, other, dy, dx, d_other).
+// forward's. step(context, weights, gradients, saved, dy, dx, d_other).
 template <class Block, class Step>
 void add_training(const Bench& b, const std::string& name, std::size_t floats, std::size_t other_floats, Step step) {
   constexpr std::size_t batch = 16;
