@@ -34,20 +34,20 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    std::align_val_t alignment{64};
-    void operator()(float* p) const { ::operator delete(p, alignment); }
+    std::size_t alignment;  // no initializer here: g++ 12 would not let the class be made without arguments
+    void operator()(float* p) const { ::operator delete (p, std::align_val_t{alignment}); }
   };
   static std::unique_ptr<float, Free> allocate(std::size_t bytes) {
     constexpr std::size_t huge_page = std::size_t{2} << 20;
-    const Free free{std::align_val_t{bytes >= 2 * huge_page ? huge_page : 64}};
-    void* const p = ::operator new(bytes, free.alignment);
+    const Free free{bytes >= 2 * huge_page ? huge_page : 64};
+    void* const p = ::operator new (bytes, std::align_val_t{free.alignment});
 #ifdef MADV_HUGEPAGE
     if (bytes >= 2 * huge_page) static_cast<void>(::madvise(p, bytes, MADV_HUGEPAGE));  // advice: it need not be taken
 #endif
     return {static_cast<float*>(p), free};
   }
 
-  std::unique_ptr<float, Free> data_;
+  std::unique_ptr<float, Free> data_{nullptr, Free{64}};
   std::size_t size_ = 0;
 };
 
