@@ -49,25 +49,24 @@ void check_weights(const File& file, std::string_view prefix) {
 // memory. Throws Error naming the tensor; call check_weights first to refuse a foreign file before anything is touched.
 template <class W, class File, class F>
 void read_weights(const File& file, std::string_view prefix, W& weights, F&& take) {
-  std::vector<float> values, order;
-  const auto room = [](std::vector<float>& v, std::size_t n) {
-    if (v.size() < n) v.resize(n);
-    return v.data();
-  };
-  for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+  const std::vector<reflect::LeafView> leafs = reflect::leafs(weights);
+  std::size_t most = 0;  // at once: memory that grows bit by bit is not given back to the system
+  for (const reflect::LeafView& leaf : leafs)
+    if (leaf.type->is_matrix || leaf.type->taps > 1) most = std::max(most, leaf.type->count);
+  std::vector<float> values(most), order(most);
+  for (const reflect::LeafView& leaf : leafs) {
     const reflect::LeafType& type = *leaf.type;
     const TensorView& t = file.require(std::string(prefix) + leaf.path, type.file_shape);
     const bool as_it_is = !type.is_matrix && type.taps == 1;
-    float* read = as_it_is ? leaf.data() : room(values, type.count);
+    float* read = as_it_is ? leaf.data() : values.data();
     file.read_floats(t, read);
     if (!std::all_of(read, read + type.count, [](float x) { return std::isfinite(x); }))
       throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
                                 ": expected finite numbers, found NaN or infinity"}));
     if (as_it_is) continue;
     if (type.taps > 1) {
-      float* in_order = room(order, type.count);
-      detail::to_memory_order(type, read, in_order);
-      read = in_order;
+      detail::to_memory_order(type, read, order.data());
+      read = order.data();
     }
     take(leaf, std::span<const float>(read, type.count));
   }
