@@ -83,9 +83,10 @@ void write_svg(const std::string& path, const std::string& title, const std::vec
       << "<text x=\"10\" y=\"38\" fill=\"#555555\">bar: time; dark: the time at measured peak; the longest operations</text>\n";
   double y = 48;
   for (const Entry* e : order) {
-    const double seconds = bench::median(e->seconds), ideal = std::min(seconds, static_cast<double>(e->macs) / peak);
+    const double seconds = bench::median(e->seconds), at_peak = static_cast<double>(e->macs) / peak;
+    const double ideal = std::min(seconds, at_peak);  // Winograd's products are fewer than the layer's
     char text[160];
-    std::snprintf(text, sizeof(text), "%.2f ms, %.0f %%", 1e3 * seconds, percent(ideal, seconds));
+    std::snprintf(text, sizeof(text), "%.2f ms, %.0f %%", 1e3 * seconds, percent(at_peak, seconds));
     out << "<text x=\"395\" y=\"" << y + 11 << "\" text-anchor=\"end\">" << e->name << ' ' << e->kind
         << "</text>\n<rect x=\"400\" y=\"" << y << "\" width=\"" << seconds * scale
         << "\" height=\"14\" fill=\"#a8c8dc\"/>\n<rect x=\"400\" y=\"" << y << "\" width=\"" << ideal * scale
