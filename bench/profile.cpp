@@ -149,7 +149,7 @@ void profile(const Options& o, std::size_t macs, std::size_t stack_floats, Pass&
   const md::AlignedBuffer activations(stack_floats);
   Clock clock(ex);
   clock.name(md::reflect::leafs(weights.weights()));
-  const bench::Peak peak = bench::measure_peak(ex);
+  bench::Peak peak = bench::measure_peak(ex);
   const double bandwidth = bench::measure_bandwidth(ex);
   std::vector<double> passes;
   for (std::size_t i = 0; i <= 2 * o.repetitions; ++i) {  // the first warms up; then by turns with and without the clock
@@ -161,6 +161,8 @@ void profile(const Options& o, std::size_t macs, std::size_t stack_floats, Pass&
     pass(c, weights.weights());
     if (i > 0 && i % 2 == 0) passes.push_back(bench::now(ex) - start);
   }
+  const bench::Peak again = bench::measure_peak(ex);  // other work may have disturbed the first; the better one is the limit
+  peak = {std::max(peak.fp32, again.fp32), std::max(peak.bf16, again.bf16), std::max(peak.int8, again.int8)};
   report(o, clock.entries(), passes, macs, peak, bandwidth);
 }
 
