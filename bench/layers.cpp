@@ -5,19 +5,14 @@
 //   bench_layers [--threads N] [options of Google Benchmark: --benchmark_filter=resnet/.*/bf16, --benchmark_out=FILE, ...]
 //
 // Timed and counted as bench/kernels.cpp does. Weights of one layer may stay in the caches, those of a model do not.
-#include <benchmark/benchmark.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <string>
 #include <string_view>
 
+#include "against_peak.hpp"
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/core/random.hpp"
 #include "mobilediffusion/core/unroll.hpp"
 #include "mobilediffusion/models/unet.hpp"
-#include "peak.hpp"
 #include "random_weights.hpp"
 
 namespace {
@@ -29,52 +24,8 @@ using md::Context;
 using md::Executor;
 using md::Format;
 
-struct Work {
-  Format format = Format::fp32;
-  std::size_t macs = 0, bytes = 0;  // no macs: bound by memory
-};
-
-struct Bench {
-  Executor fp32, bf16;
-  bench::Peak peak = bench::measure_peak(fp32);
-  double bandwidth = bench::measure_bandwidth(fp32);
-
-  explicit Bench(int threads) : fp32(threads), bf16(threads, md::Precision::bf16) {
-    const auto context = [](const char* key, double value) { benchmark::AddCustomContext(key, std::to_string(value * 1e-9)); };
-    benchmark::AddCustomContext("instruction_set", kernels::instruction_set());
-    benchmark::AddCustomContext("threads", std::to_string(fp32.threads()));
-    context("peak_fp32_gflops", 2 * peak.fp32);
-    context("peak_bf16_gflops", 2 * peak.bf16);
-    context("peak_int8_gflops", 2 * peak.int8);
-    context("read_bandwidth_gb", bandwidth);
-  }
-
-  // body(executor, loop) prepares what it needs and calls loop(f) once.
-  template <class Body>
-  void add(const std::string& name, Work work, Body body) const {
-    auto* b = benchmark::RegisterBenchmark(name.c_str(), [=, this](benchmark::State& state) {
-      const Executor& ex = work.format == Format::bf16 ? bf16 : fp32;
-      body(ex, [&](auto&& f) {
-        f();
-        const double start = bench::now(ex);
-        for (auto _ : state) {
-          f();
-          benchmark::ClobberMemory();
-        }
-        const double rate = static_cast<double>(state.iterations()) / (bench::now(ex) - start);
-        if (work.macs > 0) {
-          state.counters["GFLOP/s"] = 2e-9 * static_cast<double>(work.macs) * rate;
-          state.counters["% of peak"] = 100 * static_cast<double>(work.macs) * rate / peak.of(work.format);
-        } else {
-          state.counters["GB/s"] = 1e-9 * static_cast<double>(work.bytes) * rate;
-          state.counters["% of bandwidth"] = 100 * static_cast<double>(work.bytes) * rate / bandwidth;
-        }
-      });
-    });
-    b->Unit(benchmark::kMicrosecond);
-    if (fp32.threads() > 1) b->UseRealTime();
-  }
-};
+using bench::Bench;
+using bench::Work;
 
 AlignedBuffer values(std::size_t floats) {
   AlignedBuffer b(floats);
@@ -253,23 +204,8 @@ void add_training_blocks(const Bench& b) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  int threads = 1;
-  if (argc > 2 && std::string_view(argv[1]) == "--threads") {
-    threads = std::atoi(argv[2]);
-    argv[2] = argv[0];
-    argv += 2;
-    argc -= 2;
-  }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  try {
-    const Bench b(threads);
+  return bench::run_against_peak("bench_layers", argc, argv, [](const Bench& b) {
     md::unroll<md::presets::full.unet.levels>([&]<std::size_t L>(md::Index<L>) { add_level<L>(b); });
     add_training_blocks(b);
-    benchmark::RunSpecifiedBenchmarks();
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_layers: %s\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }
