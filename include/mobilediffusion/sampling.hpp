@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Captions to latents: text encoder once, then UNet and DDIM step by step, with classifier-free guidance in one batch.
+// Captions to latents: text encoder once, then UNet and sampler step by step, with classifier-free guidance in one batch.
 #pragma once
 
 #include <algorithm>
@@ -32,13 +32,18 @@ struct Sampling {
            2 * aligned(n * latents) + std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
   }
 
+  // What the configuration asks for.
+  static constexpr SamplingOptions defaults{.steps = M.sampler.steps,
+                                            .guidance = static_cast<float>(M.sampler.guidance_percent) * 0.01f};
+
   // within: batch captions. ids [2 * batch][length]: the captions, then what guidance leads away from (the second half is not
-  // read at guidance 1). z [batch][latents] receives the latents of caption i with the noise of seeds[i]. Allocates nothing.
-  // False: cancelled.
+  // read at guidance 1). z [batch][latents] receives the latents of caption i with the noise of seeds[i]; noise that is added
+  // later is drawn from the same seed, a stream for each step. Allocates nothing. False: cancelled.
   template <class OnStep>
   static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
-                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t steps, float guidance, float* z,
+                  const std::int32_t* ids, const std::uint64_t* seeds, const SamplingOptions& options, float* z,
                   OnStep&& on_step) {
+    const auto [kind, steps, guidance] = options;
     Stack& stack = within.stack;
     const std::size_t count = within.batch;
     const bool guided = guidance != 1.0f;
@@ -61,11 +66,28 @@ struct Sampling {
       if (guided) std::copy_n(z, floats, input + floats);
       Net::forward(c, net, input, times, context, pooled, output, saved);
       if (guided) guide(output + floats, output, guidance, output, floats);
-      ddim_step(M.sampler.prediction, noise_level(M.sampler.schedule, from), noise_level(M.sampler.schedule, to), output, z,
-                floats);
+      const NoiseLevel before = noise_level(M.sampler.schedule, from), after = noise_level(M.sampler.schedule, to);
+      if (kind == SamplerKind::ddim) {
+        ddim_step(M.sampler.prediction, before, after, output, z, floats);
+      } else {
+        picture_of(M.sampler.prediction, before, z, output, floats);
+        if (step + 1 == steps) std::copy_n(output, floats, z);
+        for (std::size_t i = 0; i < count && step + 1 < steps; ++i) {
+          float* noise = z + i * latents;  // the old z is used up
+          Random(seeds[i], step + 1).normals({noise, latents});
+          add_noise(after, output + i * latents, noise, noise, latents);
+        }
+      }
       if (!on_step(Progress{step + 1, steps})) return false;
     }
     return true;
+  }
+  // With DDIM.
+  template <class OnStep>
+  static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
+                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t steps, float guidance, float* z,
+                  OnStep&& on_step) {
+    return run(within, text, net, ids, seeds, {.steps = steps, .guidance = guidance}, z, on_step);
   }
 };
 

@@ -96,3 +96,13 @@ TEST_CASE("what each prediction is", "[diffusion]") {
   CHECK(std::isfinite(denoised(Prediction::sample, {1.0f, 0.0f}, 0.5f, 0.25f).eps));
   CHECK(denoised(Prediction::v, {0.0f, 1.0f}, 0.5f, 0.25f).x == -0.25f);
 }
+
+TEST_CASE("the picture moves with the output as its slope says", "[diffusion]") {
+  for (const Schedule schedule : schedules)
+    for (const Prediction prediction : predictions)
+      for (const float t : {0.2f, 0.6f, 0.95f}) {
+        const NoiseLevel l = noise_level(schedule, t);
+        const float moved = denoised(prediction, l, 0.7f, 1.5f).x - denoised(prediction, l, 0.7f, 0.5f).x;
+        CHECK(moved == Approx(picture_slope(prediction, l)).epsilon(1e-4));
+      }
+}

@@ -7,6 +7,7 @@
 #include <mobilediffusion/train/diffusion_trainer.hpp>
 #include <vector>
 
+#include "train/toy_data.hpp"
 #include "train/trainer_checks.hpp"
 
 using namespace mobilediffusion;
@@ -14,32 +15,8 @@ using namespace mobilediffusion;
 namespace {
 
 using Trainer = train::DiffusionTrainer<presets::tiny>;
-constexpr std::size_t latents = Unet<presets::tiny.unet>::latent_floats, length = presets::tiny.text.length;
-
-// Four captions, each with its picture.
-struct Data {
-  std::vector<float> pictures = std::vector<float>(4 * latents);
-  std::vector<std::int32_t> ids, unconditional{2, 3, 0, 0, 0, 0, 0};
-  Data() {
-    for (std::size_t k = 0; k < 4; ++k)
-      for (std::size_t i = 0; i < latents; ++i)
-        pictures[k * latents + i] = ((i / 3 / (k + 1)) % 2 == 0 ? 1.0f : -1.0f) * (k % 2 == 0 ? 1.0f : 0.9f);
-    for (std::int32_t k = 0; k < 4; ++k)
-      for (std::int32_t i = 0; i < static_cast<std::int32_t>(length); ++i) ids.push_back(i < 4 ? 5 + 7 * k + i : 0);
-  }
-  std::vector<const float*> batch(std::size_t n) const {
-    std::vector<const float*> out;
-    for (std::size_t i = 0; i < n; ++i) out.push_back(&pictures[i % 4 * latents]);
-    return out;
-  }
-  std::vector<std::int32_t> tokens(std::size_t n) const {
-    std::vector<std::int32_t> out;
-    for (std::size_t i = 0; i < n; ++i)
-      out.insert(out.end(), ids.begin() + static_cast<std::ptrdiff_t>(i % 4 * length),
-                 ids.begin() + static_cast<std::ptrdiff_t>((i % 4 + 1) * length));
-    return out;
-  }
-};
+using Data = trainer_tests::ToyData<presets::tiny>;
+constexpr std::size_t length = presets::tiny.text.length;
 
 train::DiffusionOptions options(std::size_t batch, std::size_t micro_batch) {
   train::DiffusionOptions o;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deterministic sampling: DDIM (Song et al., arXiv 2010.02502, eta = 0) and classifier-free guidance (Ho and Salimans,
-// arXiv 2207.12598).
+// Sampling: DDIM (Song et al., arXiv 2010.02502, eta = 0), UFOGen's (Xu et al., arXiv 2311.09257, section 4.2) and
+// classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,13 @@
 #include "schedule.hpp"
 
 namespace mobilediffusion {
+
+// What a request may choose.
+struct SamplingOptions {
+  SamplerKind kind = SamplerKind::ddim;
+  std::size_t steps = 20;  // 1 to 1000
+  float guidance = 1.0f;   // >= 0; 1: none, half the work
+};
 
 // output[i] = unconditional[i] + guidance * (conditional[i] - unconditional[i]); output may be either input.
 inline void guide(const float* unconditional, const float* conditional, float guidance, float* output, std::size_t n) {
@@ -20,6 +27,16 @@ inline void ddim_step(Prediction prediction, NoiseLevel from, NoiseLevel to, con
     const Denoised d = denoised(prediction, from, z[i], output[i]);
     z[i] = to.alpha * d.x + to.sigma * d.eps;
   }
+}
+
+// output becomes the picture that it stands for.
+inline void picture_of(Prediction prediction, NoiseLevel level, const float* z, float* output, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) output[i] = denoised(prediction, level, z[i], output[i]).x;
+}
+
+// z = alpha x + sigma noise; z may be x or noise.
+inline void add_noise(NoiseLevel level, const float* x, const float* noise, float* z, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) z[i] = level.alpha * x[i] + level.sigma * noise[i];
 }
 
 }  // namespace mobilediffusion

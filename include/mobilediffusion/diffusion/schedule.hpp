@@ -71,6 +71,11 @@ inline Denoised denoised(Prediction prediction, NoiseLevel l, float z, float out
   return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
 }
 
+// How fast denoised().x changes with the output.
+inline float picture_slope(Prediction prediction, NoiseLevel l) {
+  return prediction == Prediction::v ? -l.sigma : prediction == Prediction::sample ? 1.0f : -l.sigma / std::max(l.alpha, 1e-6f);
+}
+
 // What the network is trained to put out for (x, eps).
 inline float target(Prediction prediction, NoiseLevel l, float x, float eps) {
   return prediction == Prediction::v ? l.alpha * eps - l.sigma * x : prediction == Prediction::sample ? x : eps;

@@ -108,9 +108,11 @@ constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
 
 }  // namespace lower
 
-template <UnetConfig C>
+// OutputChannels: of y. A diffusion model puts out latents; with one channel the same network judges them (Discriminator).
+template <UnetConfig C, std::size_t OutputChannels = C.latent_channels>
 class Unet {
   static_assert(ValidUnet<C>::value);
+  static_assert(OutputChannels > 0, "mobilediffusion: a UNet puts out at least one channel; change `OutputChannels`");
 
  public:
   // The parts, whose members tell their sizes.
@@ -141,7 +143,7 @@ class Unet {
 
  public:
   using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = first, .height = C.height, .width = C.width}>;
-  using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = C.latent_channels, .height = C.height, .width = C.width}>;
+  using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = OutputChannels, .height = C.height, .width = C.width}>;
   using NormOut =
       GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
   using Time1 = Linear<LinearSpec{.in = first, .out = time_width}>;
@@ -171,7 +173,7 @@ class Unet {
 
  public:
   static constexpr UnetConfig config = C;
-  static constexpr std::size_t latent_floats = pixels * C.latent_channels;  // per image
+  static constexpr std::size_t latent_floats = pixels * C.latent_channels, output_floats = pixels * OutputChannels;  // per image
   static constexpr std::size_t context_floats = C.context_length * C.context_width;
 
   struct Weights {
@@ -240,7 +242,7 @@ class Unet {
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
   // z [batch][height][width][latent_channels], timesteps [batch] in [0, 1000), context [batch][context_length][context_width],
-  // pooled [batch][pooled_width] (null without one) -> y as z.
+  // pooled [batch][pooled_width] (null without one) -> y [batch][height][width][OutputChannels].
   static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const float* context,
                       const float* pooled, float* y, Saved& s) {
     Scope scope(c.stack);
@@ -389,5 +391,10 @@ class Unet {
     Time1::backward(c, w.time_embedding.linear_1, g.time_embedding.linear_1, s.time_sinusoid, d_hidden, nullptr, c.batch);
   }
 };
+
+// The same network with a logit for each place of the latents: whether what it reads there is real. Its tensors are the UNet's
+// but for conv_out, so it can start from a trained one (UFOGen, Xu et al., arXiv 2311.09257, section 4.3).
+template <UnetConfig C>
+using Discriminator = Unet<C, 1>;
 
 }  // namespace mobilediffusion

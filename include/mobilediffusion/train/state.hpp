@@ -25,6 +25,17 @@ struct StepReport {
   float learning_rate = 0, gradient_norm = 0;
 };
 
+// A whole number in a file's metadata. Throws Error where it is missing or none.
+inline std::size_t number_of(const SafetensorsFile& file, const std::string& key) {
+  const std::string& text = file.require_metadata(key);
+  std::size_t number = 0;
+  if (const auto r = std::from_chars(text.data(), text.data() + text.size(), number);
+      r.ec != std::errc{} || r.ptr != text.data() + text.size())
+    throw Error("file " + file.name() + ": metadata " + key + ": expected a number, found " +
+                mobilediffusion::detail::printable(text));
+  return number;
+}
+
 template <class W>
 class TrainState {
  public:
@@ -68,35 +79,44 @@ class TrainState {
   // Writes everything, bit by bit; the file is replaced in one step, so a kill at any moment leaves the old one or the new one.
   void save(const std::filesystem::path& path, Metadata metadata = {}) const {
     std::vector<TensorToWrite> tensors;
-    for_each_array([&](const char* prefix, const AlignedBuffer& buffer) {
-      W view{};
-      reflect::bind(view, buffer.data());
-      list_weights(tensors, prefix, view, Dtype::f32);
-    });
+    list(tensors, "");
     metadata["step"] = std::to_string(step);
     write_safetensors(path, tensors, metadata);
   }
   // Throws Error for a file of another architecture or with numbers that are not finite, with this state as it was.
   Metadata load(const std::filesystem::path& path) {
     const SafetensorsFile file(path);
-    for_each_array([&](const char* prefix, const AlignedBuffer&) { check_weights<W>(file, prefix); });
-    const std::string& text = file.require_metadata("step");
-    std::size_t done = 0;
-    if (const auto r = std::from_chars(text.data(), text.data() + text.size(), done); r.ec != std::errc{} || r.ptr != text.data() + text.size())
-      throw Error("file " + path.string() + ": metadata step: expected a number, found " + mobilediffusion::detail::printable(text));
-    const AlignedBuffer probe(floats);  // everything is read twice: a bad number must be found before the first is replaced
-    for_each_array([&](const char* prefix, const AlignedBuffer&) {
-      W view{};
-      reflect::bind(view, probe.data());
-      read_weights(file, prefix, view);
-    });
-    for_each_array([&](const char* prefix, const AlignedBuffer& buffer) {
-      W view{};
-      reflect::bind(view, buffer.data());
-      read_weights(file, prefix, view);
-    });
+    check(file, "");
+    const std::size_t done = number_of(file, "step");
+    read(file, "");
     step = done;
     return file.metadata();
+  }
+
+  // For files that hold more than one state: everything but the step, under prefix + what save writes.
+  void list(std::vector<TensorToWrite>& tensors, const std::string& prefix) const {
+    for_each_array([&](const char* name, const AlignedBuffer& buffer) {
+      W view{};
+      reflect::bind(view, buffer.data());
+      list_weights(tensors, prefix + name, view, Dtype::f32);
+    });
+  }
+  // Throws Error for what read cannot use. Everything is read twice: a bad number must be found before the first is replaced.
+  void check(const SafetensorsFile& file, const std::string& prefix) const {
+    for_each_array([&](const char* name, const AlignedBuffer&) { check_weights<W>(file, prefix + name); });
+    const AlignedBuffer probe(floats);
+    for_each_array([&](const char* name, const AlignedBuffer&) {
+      W view{};
+      reflect::bind(view, probe.data());
+      read_weights(file, prefix + name, view);
+    });
+  }
+  void read(const SafetensorsFile& file, const std::string& prefix) {
+    for_each_array([&](const char* name, const AlignedBuffer& buffer) {
+      W view{};
+      reflect::bind(view, buffer.data());
+      read_weights(file, prefix + name, view);
+    });
   }
 
  private:
