@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -21,13 +22,13 @@
 
 namespace emoji {
 
-// Latents and tokens of everything that training shows. Scenes of one object are complete; two-object scenes are a fixed pool.
+// Latents and tokens of everything that training shows, for models with the demo's text encoder and autoencoder. Scenes of one
+// object are complete; two-object scenes are a fixed pool of `scenes`.
 class LatentCache {
  public:
   LatentCache(const Dataset& dataset, const Bitmaps& bitmaps, const md::Tokenizer& tokenizer, Autoencoder& vae,
               std::size_t scenes)
       : dataset_(dataset) {
-    if (scenes == 0) throw md::Error("scenes: expected at least 1 picture of two objects, found 0");
     std::vector<Sample> samples = dataset.training_singles();
     for (Sample& s : dataset.training_counts()) samples.push_back(std::move(s));
     for (std::size_t i = 0; i < samples.size(); ++i) index_.emplace(samples[i].caption, i);
@@ -55,10 +56,11 @@ class LatentCache {
   static constexpr std::size_t length = demo.text.length;
   std::size_t size() const { return ids_.size() / length; }
 
-  // Which entry training sample number `index` of this mixture uses.
+  // Which entry training sample number `index` of this mixture uses. Throws for a scene of two objects where there is no pool.
   std::size_t entry(std::uint64_t index, const Mixture& mixture) const {
     const Sample s = dataset_.training_sample(index, mixture);
     if (const auto at = index_.find(s.caption); at != index_.end()) return at->second;
+    if (size() == singles_) throw md::Error("scenes: expected at least 1 picture of two objects, found 0");
     return singles_ + md::Random(index, 0x706f6f6c).below(static_cast<std::uint32_t>(size() - singles_));
   }
   const float* latents(std::size_t entry) const { return &latents_[entry * Autoencoder::latents]; }
@@ -84,7 +86,69 @@ inline std::string tokenizer_model(const TrainingOptions& o, const std::vector<E
   return model;
 }
 
+inline md::train::DiffusionOptions diffusion_options(const TrainingOptions& o) {
+  md::train::DiffusionOptions options;
+  options.batch = o.batch;
+  options.micro_batch = o.micro_batch;
+  options.seed = o.seed;
+  options.optimizer.schedule = {o.rate, 0.03f * o.rate, o.warmup_steps, o.steps / 2, o.steps};
+  options.optimizer.ema_decay = 0.998f;
+  return options;
+}
+
+// Trains text encoder and UNet of model M to step o.steps: from where the checkpoint in o.out stands, else from o.from, else as
+// the trainer is. M is the demo or differs from it in its UNet. identity: what a training that has begun must keep.
+// each_step(step) is called after every step.
+template <md::ModelConfig M, class EachStep>
+void train_on(md::train::DiffusionTrainer<M>& trainer, const LatentCache& cache, const md::Tokenizer& tokenizer,
+              const TrainingOptions& o, const md::Metadata& identity, EachStep&& each_step) {
+  static_assert(
+      std::is_same_v<md::TextEncoder<M.text>, md::TextEncoder<demo.text>> && std::is_same_v<md::Vae<M.vae>, md::Vae<demo.vae>>,
+      "captions and latents are cached for the demo's text encoder and autoencoder");
+  const auto checkpoint = o.out / "diffusion.checkpoint.safetensors";
+  remove_leftovers(checkpoint);
+  if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
+    const md::SafetensorsFile file(o.from);
+    md::check_model<M>(file);
+    md::read_weights(file, "", trainer.state.weights);
+    trainer.state.start_average();
+  }
+  if (std::filesystem::exists(checkpoint)) {
+    const md::Metadata metadata = trainer.state.load(checkpoint);
+    for (const auto& [key, value] : identity)
+      if (const auto at = metadata.find(key); at != metadata.end() && at->second != value)
+        throw md::Error("file " + checkpoint.string() + ": began with " + key + " " + at->second + ", found " + value +
+                        "; give what it began with, or another folder to begin anew");
+  }
+  Log log(o.out / "diffusion.csv", trainer.state.step,
+          "step,seconds,samples_per_second,loss,t<.25,t<.5,t<.75,t<.9,t<1,gradient_norm,learning_rate");
+  const auto unconditional = tokenizer.encode_unconditional(LatentCache::length);
+  examples::Progress progress("diffusion", o.steps, trainer.state.step);
+  std::vector<const float*> pictures(o.batch);
+  std::vector<std::int32_t> ids(o.batch * LatentCache::length);
+  double loss = 0;
+  while (trainer.state.step < o.steps) {
+    // What things are called is learnt from pictures of one thing; who stands where only then.
+    const Mixture& mixture = trainer.state.step < o.single_steps ? o.first : o.then;
+    for (std::size_t i = 0; i < o.batch; ++i) {
+      const std::size_t e = cache.entry(trainer.state.step * o.batch + i, mixture);
+      pictures[i] = cache.latents(e);
+      std::copy_n(cache.ids(e), LatentCache::length, &ids[i * LatentCache::length]);
+    }
+    const md::train::DiffusionReport r = trainer.step(pictures, ids.data(), unconditional.data());
+    const std::size_t step = trainer.state.step;
+    loss = loss == 0 ? static_cast<double>(r.loss) : 0.98 * loss + 0.02 * static_cast<double>(r.loss);
+    if (step % 20 == 0)
+      log.row(step, progress.seconds(), progress.rate(step) * static_cast<double>(o.batch), r.loss, r.bands[0], r.bands[1],
+              r.bands[2], r.bands[3], r.bands[4], r.step.gradient_norm, r.step.learning_rate);
+    progress.update(step, "loss " + std::to_string(loss));
+    if (step % o.save_every == 0 || step == o.steps) trainer.state.save(checkpoint, identity);
+    each_step(step);
+  }
+}
+
 inline void train_diffusion(const TrainingOptions& o) {
+  if (o.scenes == 0) throw md::Error("scenes: expected at least 1 picture of two objects, found 0");
   const md::Executor ex(o.threads, o.precision);
   const auto entries = read_names();
   const Vocabulary vocabulary(o.level, entries);
@@ -98,66 +162,20 @@ inline void train_diffusion(const TrainingOptions& o) {
   Autoencoder vae(ex, o.out / "vae.safetensors");
   const LatentCache cache(dataset, bitmaps, tokenizer, vae, o.scenes);
 
-  md::train::DiffusionOptions options;
-  options.batch = o.batch;
-  options.micro_batch = o.micro_batch;
-  options.seed = o.seed;
-  options.optimizer.schedule = {o.rate, 0.03f * o.rate, 300, o.steps / 2, o.steps};
-  options.optimizer.ema_decay = 0.998f;
-  md::train::DiffusionTrainer<demo> trainer(ex, options);
-  const auto checkpoint = o.out / "diffusion.checkpoint.safetensors";
-  remove_leftovers(checkpoint);
-  // What a training that has begun must keep: latents of another encoder are another language, and seed, batch and vocabulary
-  // decide which sample comes next.
+  std::vector<std::string> sheet_captions;
+  for (const Sample& s : dataset.gallery()) sheet_captions.push_back(s.caption);
+  for (const Sample& s : dataset.seen_singles(20)) sheet_captions.push_back(s.caption);
+  md::train::DiffusionTrainer<demo> trainer(ex, diffusion_options(o));
+  // Latents of another encoder are another language, and seed, batch and vocabulary decide which sample comes next.
   const md::Metadata identity{{"encoder", md::detail::hexadecimal(vae.encoder_checksum())},
                               {"seed", std::to_string(o.seed)},
                               {"batch", std::to_string(o.batch)},
                               {"concepts", std::to_string(vocabulary.size())}};
-  if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
-    const md::SafetensorsFile file(o.from);
-    md::check_model<demo>(file);
-    md::read_weights(file, "", trainer.state.weights);
-    trainer.state.start_average();
-  }
-  if (std::filesystem::exists(checkpoint)) {
-    const md::Metadata metadata = trainer.state.load(checkpoint);
-    for (const auto& [key, value] : identity)
-      if (const auto at = metadata.find(key); at != metadata.end() && at->second != value)
-        throw md::Error("file " + checkpoint.string() + ": began with " + key + " " + at->second + ", found " + value +
-                        "; give what it began with, or another folder to begin anew");
-  }
-  Log log(o.out / "diffusion.csv", trainer.state.step,
-          "step,seconds,samples_per_second,loss,t<.25,t<.5,t<.75,t<.9,t<1,gradient_norm,learning_rate");
-
-  std::vector<std::string> sheet_captions;
-  for (const Sample& s : dataset.gallery()) sheet_captions.push_back(s.caption);
-  for (const Sample& s : dataset.seen_singles(20)) sheet_captions.push_back(s.caption);
-  const auto unconditional = tokenizer.encode_unconditional(demo.text.length);
-  examples::Progress progress("diffusion", o.steps, trainer.state.step);
-  std::vector<const float*> pictures(o.batch);
-  std::vector<std::int32_t> ids(o.batch * demo.text.length);
-  double loss = 0;
-  while (trainer.state.step < o.steps) {
-    // What things are called is learnt from pictures of one thing; who stands where only then.
-    const Mixture& mixture = trainer.state.step < o.single_steps ? singles_mixture : scenes_mixture;
-    for (std::size_t i = 0; i < o.batch; ++i) {
-      const std::size_t e = cache.entry(trainer.state.step * o.batch + i, mixture);
-      pictures[i] = cache.latents(e);
-      std::copy_n(cache.ids(e), demo.text.length, &ids[i * demo.text.length]);
-    }
-    const md::train::DiffusionReport r = trainer.step(pictures, ids.data(), unconditional.data());
-    const std::size_t step = trainer.state.step;
-    loss = loss == 0 ? static_cast<double>(r.loss) : 0.98 * loss + 0.02 * static_cast<double>(r.loss);
-    if (step % 20 == 0)
-      log.row(step, progress.seconds(), progress.rate(step) * static_cast<double>(o.batch), r.loss, r.bands[0], r.bands[1],
-              r.bands[2], r.bands[3], r.bands[4], r.step.gradient_norm, r.step.learning_rate);
-    progress.update(step, "loss " + std::to_string(loss));
-    const bool last = step == o.steps;
-    if (step % o.save_every == 0 || last) trainer.state.save(checkpoint, identity);
-    if (step % o.sheet_every == 0 || last)
+  train_on(trainer, cache, tokenizer, o, identity, [&](std::size_t step) {
+    if (step % o.sheet_every == 0 || step == o.steps)
       md::write_png(o.out / ("sheet_" + std::to_string(step) + ".png"),
                     md::contact_sheet(draw_samples(ex, trainer.state.average, tokenizer, vae, sheet_captions, {}), 8));
-  }
+  });
 
   md::ModelWeights<demo> whole{trainer.state.average.text_encoder, trainer.state.average.unet, vae.weights};
   md::write_model<demo>(o.out / "emoji.safetensors", whole, tokenizer_bytes, md::Dtype::f16,

@@ -90,14 +90,15 @@ struct DrawingOptions {
   std::optional<md::Format> packed{};  // how the weights are kept; none: as in training
 };
 
-// weights: whatever has a text_encoder and a unet, as o.packed tells. An empty caption: a picture of nothing in particular.
-// done(n) is called when n pictures are ready.
-template <class Weights, class Done>
+// weights: whatever has a text_encoder and a unet of model M, as o.packed tells; its latents are those of the demo. An empty
+// caption: a picture of nothing in particular. done(n) is called when n pictures are ready.
+template <md::ModelConfig M = demo, class Weights, class Done>
 std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer,
                                     Autoencoder& vae, const std::vector<std::string>& captions, const DrawingOptions& o,
                                     Done&& done) {
-  using Sampling = md::Sampling<demo>;
-  constexpr std::size_t group = Autoencoder::group, length = demo.text.length;
+  using Sampling = md::Sampling<M>;
+  static_assert(Sampling::latents == Autoencoder::latents);
+  constexpr std::size_t group = Autoencoder::group, length = M.text.length;
   md::AlignedBuffer memory(Sampling::stack_floats(group));
   std::vector<md::Image> images;
   std::vector<float> z(group * Autoencoder::latents), pictures(group * picture_bytes);
@@ -127,10 +128,10 @@ std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weigh
   }
   return images;
 }
-template <class Weights>
+template <md::ModelConfig M = demo, class Weights>
 std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer,
                                     Autoencoder& vae, const std::vector<std::string>& captions, const DrawingOptions& o) {
-  return draw_samples(ex, weights, tokenizer, vae, captions, o, [](std::size_t) {});
+  return draw_samples<M>(ex, weights, tokenizer, vae, captions, o, [](std::size_t) {});
 }
 
 }  // namespace emoji

@@ -95,11 +95,12 @@ struct EvaluationOptions {
 // In the order in which they are to be read.
 using Results = std::vector<std::pair<std::string, double>>;
 
-// A model's file, packed: pictures are drawn in groups.
+// The file of a model M, packed: pictures are drawn in groups.
+template <md::ModelConfig M = demo>
 class EvaluatedModel {
  public:
   EvaluatedModel(const std::filesystem::path& path, md::Format format) : EvaluatedModel(md::SafetensorsFile(path), format) {}
-  const md::ModelWeights<demo>& weights() const { return weights_.weights(); }
+  const md::ModelWeights<M>& weights() const { return weights_.weights(); }
   const md::Tokenizer& tokenizer() const { return tokenizer_; }
   std::size_t concepts() const {  // of the training; 0: the file does not tell
     const auto at = metadata_.find("training.concepts");
@@ -108,14 +109,14 @@ class EvaluatedModel {
 
  private:
   EvaluatedModel(const md::SafetensorsFile& file, md::Format format)
-      : tokenizer_(md::read_tokenizer((md::check_model<demo>(file), file), demo.text.vocabulary)),
+      : tokenizer_(md::read_tokenizer((md::check_model<M>(file), file), M.text.vocabulary)),
         metadata_(file.metadata()),
         weights_(format) {
     md::read_weights(file, "", weights_);
   }
   md::Tokenizer tokenizer_;
   md::Metadata metadata_;
-  md::PackedWeights<md::ModelWeights<demo>> weights_;
+  md::PackedWeights<md::ModelWeights<M>> weights_;
 };
 
 // Rows of triples (true picture, reconstruction, generated picture), each with its prompt, under the name of their list.
@@ -200,32 +201,24 @@ inline Results evaluate_vae(const std::filesystem::path& path, const EvaluationO
   return out;
 }
 
-// Throws md::Error for a file that is not the demo's model and for figures that the level does not have.
-inline Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) {
-  const md::Executor ex(o.threads);
-  const EvaluatedModel model(path, *o.drawing.packed);
-  Autoencoder vae(ex, path, o.drawing.packed);
-  const auto entries = read_names();
-  Level level = o.level.value_or(Level::animals_and_foods);
-  if (!o.level)
-    for (const Level l : {Level::objects, Level::all})
-      if (Vocabulary(l, entries).size() == model.concepts()) level = l;
-
+// Figures of model M with these weights, kept as o.drawing.packed tells, on the vocabulary that the bitmaps belong to. M is the
+// demo or differs from it in its UNet. Throws md::Error for figures that the vocabulary does not have.
+template <md::ModelConfig M = demo, class Weights>
+Results evaluate(const md::Executor& ex, const Weights& weights, const md::Tokenizer& tokenizer, Autoencoder& vae,
+                 const Vocabulary& vocabulary, const Bitmaps& bitmaps, const EvaluationOptions& o) {
   const auto wants = [&](std::string_view name) {
     return o.wanted.empty() || std::find(o.wanted.begin(), o.wanted.end(), name) != o.wanted.end();
   };
   std::vector<std::string_view> lists;
   for (const Figure& f : figures) {
     if (!wants(f.name)) continue;
-    if (of_people(f) && level != Level::all) {
+    if (of_people(f) && vocabulary.level() != Level::all) {
       if (!o.wanted.empty()) throw md::Error("figure " + std::string(f.name) + ": people exist at level all only");
       continue;
     }
     if (std::find(lists.begin(), lists.end(), f.list) == lists.end()) lists.push_back(f.list);
   }
 
-  const Vocabulary vocabulary(level, entries);
-  const Bitmaps bitmaps = load_bitmaps(vocabulary);
   const Dataset dataset(vocabulary, visibility_of(bitmaps), 1);
   const Scorer scorer(vocabulary, bitmaps);
   const auto score = [&](const std::vector<Sample>& samples, const std::vector<md::Image>& images) {
@@ -239,8 +232,7 @@ inline Results evaluate(const std::filesystem::path& path, const EvaluationOptio
   std::size_t drawn = 0;
   const auto draw = [&](std::string_view title, const std::vector<std::string>& captions, DrawingOptions drawing) {
     examples::Progress progress(std::string(title), captions.size());
-    auto images =
-        draw_samples(ex, model.weights(), model.tokenizer(), vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
+    auto images = draw_samples<M>(ex, weights, tokenizer, vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
     if (drawing.guidance == o.drawing.guidance) seconds += progress.seconds(), drawn += images.size();
     return images;
   };
@@ -306,6 +298,21 @@ inline Results evaluate(const std::filesystem::path& path, const EvaluationOptio
                   std::vector<std::pair<std::string, std::string>>{{"seed", std::to_string(o.drawing.seed)},
                                                                    {"steps", std::to_string(o.drawing.steps)}});
   return out;
+}
+
+// Of a model's file. Throws md::Error also for a file that is not of model M.
+template <md::ModelConfig M = demo>
+Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) {
+  const md::Executor ex(o.threads);
+  const EvaluatedModel<M> model(path, *o.drawing.packed);
+  Autoencoder vae(ex, path, o.drawing.packed);
+  const auto entries = read_names();
+  Level level = o.level.value_or(Level::animals_and_foods);
+  if (!o.level)
+    for (const Level l : {Level::objects, Level::all})
+      if (Vocabulary(l, entries).size() == model.concepts()) level = l;
+  const Vocabulary vocabulary(level, entries);
+  return evaluate<M>(ex, model.weights(), model.tokenizer(), vae, vocabulary, load_bitmaps(vocabulary), o);
 }
 
 }  // namespace emoji

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "dataset.hpp"
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/io/atomic_file.hpp"
@@ -28,7 +29,9 @@ struct TrainingOptions {
   std::size_t vae_steps = 3500, decoder_steps = 3200, vae_batch = 8;
   float vae_rate = 1.5e-3f, decoder_rate = 1e-3f;
   std::size_t steps = 21500, single_steps = 7000, batch = 32, micro_batch = 16;
+  Mixture first = singles_mixture, then = scenes_mixture;  // of the first single_steps, and of the others
   float rate = 1e-3f;
+  std::size_t warmup_steps = 300;
   std::filesystem::path from{};  // a model file whose text encoder and UNet the last stage starts from
   std::size_t scenes = 32000;
   std::size_t save_every = 250, sheet_every = 2000;
