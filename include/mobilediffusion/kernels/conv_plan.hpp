@@ -24,28 +24,45 @@ namespace detail {
 // Floats of transformed inputs and outputs that pass together. Narrow layers: a thread's own tiles, at the end of its scratch, so
 // that they stay in the second-level cache. Wide ones, whose weights would have to be read again and again: all threads
 // together, in memory of the caller's that a third-level cache holds.
-inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 2 * 1024 * 1024, winograd_least_own = 24;
+inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 2 * 1024 * 1024;
 
 struct WinogradPlan {
+  // Rows of the largest register tile: no product should end in a low one, and weights are worth to be read for two of them.
+  static constexpr std::size_t rows = 14;
   std::size_t side, points;  // of a tile of outputs; matrices
   std::size_t down, across, tiles;
-  bool own;                         // a thread's own tiles
-  std::size_t chunk;                // tiles that pass together
-  std::size_t in_point, out_point;  // floats from one of the matrices to the next: no multiple of a page
+  bool own = false;                         // a thread's own tiles
+  std::size_t chunk = 0;                    // tiles that pass together
+  std::size_t in_point = 0, out_point = 0;  // floats from one of the matrices to the next: no multiple of a page
+
   constexpr WinogradPlan(const ConvGeometry& g, std::size_t outputs, Format format)
       : side(winograd_tile(format)),
         points(winograd_points(format)),
         down((g.out_h + side - 1) / side),
         across((g.out_w + side - 1) / side),
-        tiles(g.batch * down * across) {
-    constexpr std::size_t least = 14;
-    const std::size_t tile = points * (g.channels + outputs), margin = points * 64;
-    own = (winograd_own - margin) / tile >= winograd_least_own;
-    chunk = std::min(tiles, own ? (winograd_own - margin) / tile : std::max(least, winograd_shared / tile));
-    in_point = aligned(chunk * g.channels) + 16;
-    out_point = aligned(chunk * outputs) + 16;
+        tiles(g.batch * down * across),
+        channels_(g.channels),
+        outputs_(outputs) {
+    divide(2 * rows);
+    own = floats() <= winograd_own;
+    if (!own) divide(rows);
+    for (std::size_t n = chunk; n < tiles; n += rows) {  // as many as fit
+      divide(n + rows);
+      if (floats() <= (own ? winograd_own : winograd_shared)) continue;
+      divide(n);
+      break;
+    }
   }
   constexpr std::size_t floats() const { return points * (in_point + out_point); }
+
+ private:
+  constexpr void divide(std::size_t n) {
+    chunk = std::min(tiles, n);
+    const std::size_t panels = (chunk + rows - 1) / rows * rows * ((channels_ + 31) / 32 * 32) / 2;  // of bf16
+    in_point = aligned(std::max(chunk * channels_, panels)) + 16;
+    out_point = aligned(chunk * outputs_) + 16;
+  }
+  std::size_t channels_, outputs_;
 };
 
 }  // namespace detail

@@ -92,7 +92,9 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
       for (std::size_t i = area.row; i < row_end; i += tile_rows) {
         const std::size_t rows = std::min(tile_rows, row_end - i);
         [[maybe_unused]] float a_scale[tile_rows], a_low[tile_rows];
-        if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
+        const float* a = a_panel;
+        if (p.a.is_panels()) a = p.a.data() + panel_offset<F>(i, k0, p.a.ld());
+        else if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
         else if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
         else pack_a_across<F>(p.a, i, rows, k0, k1, a_panel);
         std::size_t c_offset[tile_rows], bias_offset[tile_rows];
@@ -103,7 +105,13 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         Target t{};
         t.residual_ld = e.residual_ld;
         t.add = !first || e.accumulate;
-        for (std::size_t j = 0; j < columns; j += tile_columns) {
+        // The next rows of A come nearer while this panel is multiplied, a few lines with every tile.
+        const std::size_t next_rows = p.a_along && p.a.is_dense() ? std::min(tile_rows, row_end - i - rows) : 0;
+        const std::size_t share = ((k1 - k0 + 15) / 16 * tile_columns + columns - 1) / columns * 16;
+        const float* next = p.a.data() + (i + rows) * p.a.ld() + k0;
+        for (std::size_t j = 0; j < columns; j += tile_columns, next += share) {
+          for (std::size_t r = 0; r < next_rows; ++r)
+            for (std::size_t l = 0; l < share; l += 16) __builtin_prefetch(next + r * p.a.ld() + l, 0, 2);
           t.c = p.c.c + n0 + j;
           t.columns = std::min(tile_columns, columns - j);
           if (first && e.bias != nullptr) t.bias = e.bias + n0 + j;
@@ -120,8 +128,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
               t.a_low = a_low + r;
             }
             if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
-            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a_panel + r * width, b + j / tile_columns * b_stride,
-                                                                      t);
+            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a + r * width, b + j / tile_columns * b_stride, t);
           }
         }
       }

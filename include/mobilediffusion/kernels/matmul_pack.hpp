@@ -32,6 +32,16 @@ simd::Batch words_across(const float* k0, [[maybe_unused]] const float* k1, std:
   else return F == Format::bf16 ? simd::round_bf16(x) : x;
 }
 
+// Where row i's word of k is in panels [rows / tile_rows][depth / width][tile_rows][width] that are `panel` floats apart.
+template <Format F>
+constexpr std::size_t panel_offset(std::size_t i, std::size_t k, std::size_t panel) {
+  return i / tile_rows * panel + k / pairing<F> / simd::width * tile_rows * simd::width + i % tile_rows * simd::width;
+}
+template <Format F>
+constexpr std::size_t panel_floats(std::size_t columns) {
+  return (columns + pairing<F> * simd::width - 1) / (pairing<F> * simd::width) * tile_rows * simd::width;
+}
+
 // Columns [begin, end) of row r, gathered into `out`.
 inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, std::size_t end, float* out) {
   const std::size_t run = m.run_length();

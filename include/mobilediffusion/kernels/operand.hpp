@@ -54,6 +54,11 @@ class Operand {
     return o;
   }
 
+  // [rows][columns] in the panels that the register tiles read, `ld` floats from panel to panel. Left side only.
+  static Operand panels(const float* p, std::size_t rows, std::size_t columns, std::size_t ld) {
+    return Operand(Kind::panels, p, rows, columns, ld);
+  }
+
   // One row per output pixel of the convolution, [ky][kx][channels]: the patch of x under the filter.
   static Operand patches(const float* x, const ConvGeometry& g) {
     Operand o(Kind::patches, x, g.out_pixels(), g.channels, 0);
@@ -134,6 +139,7 @@ class Operand {
   const float* data() const { return data_; }
   bool is_dense() const { return kind_ == Kind::dense; }
   bool is_packed() const { return kind_ == Kind::packed; }
+  bool is_panels() const { return kind_ == Kind::panels; }
   Format format() const { return format_; }  // of packed weights
 
   // A place in the matrix, moved from row to row without divisions.
@@ -198,7 +204,7 @@ class Operand {
   const float* segment(std::size_t i, std::size_t s) const { return run(row(i), s / taps_x_, s % taps_x_); }
 
  private:
-  enum class Kind { dense, packed, patches, filters, joined };
+  enum class Kind { dense, packed, panels, patches, filters, joined };
 
   Operand(Kind kind, const float* p, std::size_t rows, std::size_t run_length, std::size_t ld)
       : kind_(kind), data_(p), rows_(rows), run_length_(run_length), ld_(ld) {}

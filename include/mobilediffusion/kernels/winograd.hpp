@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "conv_plan.hpp"
 #include "loops.hpp"
@@ -64,20 +65,25 @@ struct WinogradTile {
       : image(i / plan.across / plan.down), y(i / plan.across % plan.down * plan.side), x(i % plan.across * plan.side) {}
 };
 
-// The tile's transformed inputs into v [points][in_point], at its row.
+// Where the pixels of a tile are; nullptr: beyond the image.
 template <std::size_t Side>
-void winograd_gather(const float* x, const ConvGeometry& g, const WinogradPlan& plan, const WinogradTile& tile, float* v) {
-  constexpr std::size_t n = Side + 2;
+struct WinogradPixels {
+  static constexpr std::size_t n = Side + 2;
   const float* from[n * n];
-  for (std::size_t i = 0; i < n * n; ++i) {
-    const std::size_t row = tile.y + i / n - 1, column = tile.x + i % n - 1;  // -1 wraps around: beyond the image
+
+  WinogradPixels(const float* x, const ConvGeometry& g, const WinogradTile& tile) {
     const std::size_t shift = g.upsample ? 1 : 0;
-    from[i] = row < g.in_h << shift && column < g.in_w << shift
-                  ? x + ((tile.image * g.in_h + (row >> shift)) * g.in_w + (column >> shift)) * g.channels
-                  : nullptr;
+    for (std::size_t i = 0; i < n * n; ++i) {
+      const std::size_t row = tile.y + i / n - 1, column = tile.x + i % n - 1;  // -1 wraps around: beyond the image
+      from[i] = row < g.in_h << shift && column < g.in_w << shift
+                    ? x + ((tile.image * g.in_h + (row >> shift)) * g.in_w + (column >> shift)) * g.channels
+                    : nullptr;
+    }
   }
-  const std::size_t point = plan.in_point;
-  for_vectors(0, g.channels, [&](auto lanes, std::size_t c) {
+
+  // put(point, value) of each point of B^T d B, for the channels from c on.
+  template <class Lanes, class Put>
+  [[gnu::always_inline]] void transform(const Lanes& lanes, std::size_t c, Put&& put) const {
     simd::Batch columns[n * n];  // [column][row]
     for (std::size_t j = 0; j < n; ++j) {
       simd::Batch d[n];
@@ -87,9 +93,44 @@ void winograd_gather(const float* x, const ConvGeometry& g, const WinogradPlan& 
     for (std::size_t i = 0; i < n; ++i) {
       simd::Batch t[n];
       winograd_input<Side>(columns + n * i, t, 1);
-      for (std::size_t j = 0; j < n; ++j) lanes.store(v + (n * i + j) * point + c, t[j]);
+      for (std::size_t j = 0; j < n; ++j) put(n * i + j, t[j]);
     }
-  });
+  }
+};
+
+// Of a pair of vectors at the end.
+struct UpTo {
+  std::size_t count;  // any, 0 too
+  simd::Batch load(const float* p) const { return simd::load_at_most(p, count); }
+};
+
+// Whether inputs are kept in the panels that the products read: half the memory, and packed once for all columns.
+template <Format F>
+inline constexpr bool winograd_panels = pairing<F> == 2;
+static_assert(!winograd_panels<Format::bf16> || WinogradPlan::rows == tile_rows);
+
+// The inputs of tile i of a chunk into v [points][in_point]: rows, or panels.
+template <std::size_t Side, Format F>
+void winograd_gather(const WinogradPixels<Side>& pixels, std::size_t channels, std::size_t point, std::size_t i, float* v) {
+  if constexpr (winograd_panels<F>) {
+    constexpr std::size_t points = (Side + 2) * (Side + 2), width = simd::width;
+    const std::size_t panel = panel_floats<F>(channels);
+    const auto pairs = [&](auto low, auto high, std::size_t c) {
+      float* out = v + panel_offset<F>(i, c, panel);
+      simd::Batch t[points];
+      pixels.transform(low, c, [&](std::size_t p, simd::Batch value) { t[p] = value; });
+      pixels.transform(high, c + width,
+                       [&](std::size_t p, simd::Batch value) { simd::store(out + p * point, simd::pairs_along(t[p], value)); });
+    };
+    std::size_t c = 0;
+    for (; c + 2 * width <= channels; c += 2 * width) pairs(FullVector{}, FullVector{}, c);
+    if (c < channels) pairs(UpTo{channels - c}, UpTo{channels - c > width ? channels - c - width : 0}, c);
+  } else {
+    for_vectors(0, channels, [&](auto lanes, std::size_t c) {
+      float* out = v + i * channels + c;
+      pixels.transform(lanes, c, [&](std::size_t p, simd::Batch value) { lanes.store(out + p * point, value); });
+    });
+  }
 }
 
 // The tile's products m [points][out_point] back into outputs, with the epilogue.
@@ -124,26 +165,28 @@ void winograd_scatter(const float* m, const ConvGeometry& g, std::size_t outputs
   });
 }
 
-template <std::size_t Side>
+// F: what the products over channels are computed in.
+template <std::size_t Side, Format F>
 void winograd(const Executor& ex, const float* x, const PackedFilters& w, float* y, const ConvGeometry& g,
               const Epilogue& epilogue, float* scratch) {
   const std::size_t outputs = w.outputs;
   const WinogradPlan plan(g, outputs, w.format);
   const std::size_t panels = (outputs + tile_columns - 1) / tile_columns;
   const auto gather = [&](std::size_t t0, std::size_t begin, std::size_t end, float* v) {
-    for (std::size_t i = begin; i < end; ++i) winograd_gather<Side>(x, g, plan, {plan, t0 + i}, v + i * g.channels);
+    for (std::size_t i = begin; i < end; ++i) winograd_gather<Side, F>({x, g, {plan, t0 + i}}, g.channels, plan.in_point, i, v);
   };
   const auto product = [&](std::size_t point, std::size_t n, std::size_t panel0, std::size_t panel1, const float* v, float* m,
                            float* work) {
     Rectangle area{0, n, panel0 * tile_columns, 0};
     area.columns = std::min(outputs, panel1 * tile_columns) - area.column;
     if (area.columns == 0) return;
-    const Operand a = Operand::dense(v + point * plan.in_point, n, g.channels);
+    const float* inputs = v + point * plan.in_point;
+    const Operand a = winograd_panels<F> ? Operand::panels(inputs, n, g.channels, panel_floats<F>(g.channels))
+                                         : Operand::dense(inputs, n, g.channels);
     const Operand b =
         Operand::packed(w.data + point * packed_floats(outputs, g.channels, w.format), outputs, g.channels, w.format);
-    multiply(PackedPanel::computed_in(w.format),
-             {n, outputs, g.channels, a, b, true, true, {m + point * plan.out_point, outputs}, {}, ex.cached_floats()}, area,
-             work);
+    multiply<F>({n, outputs, g.channels, a, b, true, true, {m + point * plan.out_point, outputs}, {}, ex.cached_floats()}, area,
+                work);
   };
   const auto scatter = [&](std::size_t t0, std::size_t begin, std::size_t end, const float* m) {
     for (std::size_t i = begin; i < end; ++i)
@@ -211,8 +254,13 @@ inline void pack_winograd(const float* w, std::size_t outputs, std::size_t chann
 // at most.
 inline void conv2d_winograd(const Executor& ex, const float* x, const PackedFilters& w, float* y, const ConvGeometry& g,
                             const Epilogue& epilogue, float* scratch) {
-  if (w.format == Format::fp32) detail::winograd<4>(ex, x, w, y, g, epilogue, scratch);
-  else detail::winograd<2>(ex, x, w, y, g, epilogue, scratch);
+  const auto run = [&](auto side, auto format) { detail::winograd<side(), format()>(ex, x, w, y, g, epilogue, scratch); };
+  using two = std::integral_constant<std::size_t, 2>;
+  using four = std::integral_constant<std::size_t, 4>;
+  using F = Format;
+  if (w.format == F::fp32) run(four{}, std::integral_constant<F, F::fp32>{});
+  else if (w.format == F::bf16) run(two{}, std::integral_constant<F, F::bf16>{});
+  else run(two{}, std::integral_constant < F, simd::has_dot_int8 ? F::int8 : F::fp32 > {});
 }
 
 }  // namespace mobilediffusion::kernels
