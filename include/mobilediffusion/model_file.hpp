@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "config/validate.hpp"
+#include "diffusion/sampler.hpp"
 #include "io/tokenizer.hpp"
 #include "io/weights.hpp"
 #include "layers/packed_weights.hpp"
@@ -28,6 +30,8 @@ struct ModelWeights {
 
 namespace detail {
 inline constexpr const char *fingerprint_key = "mobilediffusion.fingerprint", *tokenizer_key = "mobilediffusion.tokenizer";
+inline constexpr const char *sampler_kind_key = "sampler.kind", *sampler_steps_key = "sampler.steps",
+                            *sampler_guidance_key = "sampler.guidance";
 inline std::string hexadecimal(std::uint64_t value) {
   char text[16];
   const auto r = std::to_chars(text, text + 16, value, 16);
@@ -77,6 +81,38 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
     throw Error(detail::join(
         {"file ", detail::printable(file.name()), ": metadata ", detail::printable(detail::tokenizer_key), ": ", e.what()}));
   }
+}
+
+// How pictures are drawn where a request does not say, as entries of a model's metadata.
+inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
+  char guidance[32];
+  metadata[detail::sampler_kind_key] = o.kind == SamplerKind::ddim ? "ddim" : "renoise";
+  metadata[detail::sampler_steps_key] = std::to_string(o.steps);
+  metadata[detail::sampler_guidance_key] = {guidance, std::to_chars(guidance, guidance + sizeof guidance, o.guidance).ptr};
+}
+// Of a model's metadata; what it does not say stays as in `otherwise`. file: for messages. Throws Error for values that no
+// request may have.
+inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions otherwise, std::string_view file) {
+  SamplingOptions o = otherwise;
+  const auto value = [&](const char* key, const char* expected, auto&& take) {
+    const auto at = metadata.find(key);
+    if (at != metadata.end() && !take(at->second))
+      throw Error(detail::join({"file ", detail::printable(file), ": metadata ", key, ": expected ", expected, ", found ",
+                                detail::printable(at->second)}));
+  };
+  const auto number = [](const std::string& text, auto& out) {
+    const auto r = std::from_chars(text.data(), text.data() + text.size(), out);
+    return r.ec == std::errc() && r.ptr == text.data() + text.size();
+  };
+  value(detail::sampler_kind_key, "ddim or renoise", [&](const std::string& text) {
+    o.kind = text == "renoise" ? SamplerKind::renoise : SamplerKind::ddim;
+    return text == "ddim" || text == "renoise";
+  });
+  value(detail::sampler_steps_key, "a whole number of 1 to 1000",
+        [&](const std::string& text) { return number(text, o.steps) && o.steps >= 1 && o.steps <= 1000; });
+  value(detail::sampler_guidance_key, "a number of at least 0",
+        [&](const std::string& text) { return number(text, o.guidance) && std::isfinite(o.guidance) && o.guidance >= 0.0f; });
+  return o;
 }
 
 // tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// The demo model in fewer steps: what its stages share, and the last one, to a single step.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../common/progress.hpp"
+#include "bitmaps.hpp"
+#include "dataset.hpp"
+#include "diffusion_training.hpp"
+#include "drawing.hpp"
+#include "mobilediffusion/model_file.hpp"
+#include "mobilediffusion/train/ufogen_trainer.hpp"
+#include "training.hpp"
+
+namespace emoji {
+
+struct DistillationOptions {
+  std::filesystem::path model, out;
+  std::filesystem::path from{};  // a model file whose UNet the last stage starts from; empty: the model's
+  md::Precision precision = md::Precision::bf16;
+  int threads = 0;
+  std::uint64_t seed = 1;
+  std::size_t batch = 32, micro_batch = 16, scenes = 32000;
+  std::size_t save_every = 250, sheet_every = 500;
+  std::size_t steps = 4000;  // of the generator
+  float rate = 2e-4f, discriminator_rate = 1e-4f;
+  float reconstruction = 1.0f, signal_power = 0.0f, sampler_share = 0.5f;
+};
+
+// A model's file as training reads it: plain weights.
+struct PlainModel {
+  explicit PlainModel(const std::filesystem::path& path) : PlainModel(md::SafetensorsFile(path)) {}
+
+  md::train::DiffusionWeights<demo> weights{};
+  md::Metadata metadata;
+  std::string tokenizer_bytes;
+
+ private:
+  explicit PlainModel(const md::SafetensorsFile& file) : blob_(md::reflect::storage_floats<decltype(weights)>()) {
+    md::check_model<demo>(file);
+    md::reflect::bind(weights, blob_.data());
+    md::read_weights(file, "", weights);
+    metadata = file.metadata();
+    tokenizer_bytes = md::base64_decode(file.require_metadata(md::detail::tokenizer_key));
+  }
+  md::AlignedBuffer blob_;
+};
+
+// Everything that the stages learn from, and what they are judged by.
+class DistillationData {
+ public:
+  explicit DistillationData(const DistillationOptions& o)
+      : options(o),
+        ex(o.threads, o.precision),
+        base(o.model),
+        tokenizer(base.tokenizer_bytes),
+        vae(ex, o.model),
+        vocabulary(level_of(base), read_names()),
+        bitmaps(load_bitmaps(vocabulary)),
+        dataset(vocabulary, visibility_of(bitmaps), o.seed),
+        cache(dataset, bitmaps, tokenizer, vae, o.scenes),
+        unconditional(tokenizer.encode_unconditional(LatentCache::length)) {
+    for (const Sample& s : dataset.gallery()) captions_.push_back(s.caption);
+    for (const Sample& s : dataset.seen_singles(12)) captions_.push_back(s.caption);
+    for (const Sample& s : dataset.gallery()) varied_.insert(varied_.end(), seeds, s.caption);
+    examples::Progress progress("base model", 2);
+    base_images_ = draw(base.weights.unet, captions_, md::Sampling<demo>::defaults);
+    progress.update(1);
+    base_variety_ = variety_of(base.weights.unet, md::Sampling<demo>::defaults);
+    progress.update(2);
+  }
+
+  // What a training that has begun must keep: the model decides what latents and captions mean, seed and batch which sample comes
+  // next.
+  md::Metadata identity() const {
+    std::uint64_t h = 0xcbf29ce484222325u;  // FNV-1a
+    for (const char c : md::read_file(options.model)) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return {{"model", md::detail::hexadecimal(h)},
+            {"seed", std::to_string(options.seed)},
+            {"batch", std::to_string(options.batch)},
+            {"concepts", std::to_string(vocabulary.size())}};
+  }
+  void check_identity(const std::filesystem::path& checkpoint, const md::Metadata& found) const {
+    for (const auto& [key, value] : identity())
+      if (const auto at = found.find(key); at == found.end() || at->second != value)
+        throw md::Error("file " + checkpoint.string() + ": began with another " + key +
+                        "; give what it began with, or another folder to begin anew");
+  }
+
+  struct Batch {
+    std::vector<const float*> pictures;
+    std::vector<std::int32_t> ids;
+  };
+  // Of training step `step`, counted from 0.
+  Batch batch(std::size_t step) const {
+    Batch b;
+    for (std::size_t i = 0; i < options.batch; ++i) {
+      const std::size_t e = cache.entry(step * options.batch + i, scenes_mixture);
+      b.pictures.push_back(cache.latents(e));
+      b.ids.insert(b.ids.end(), cache.ids(e), cache.ids(e) + LatentCache::length);
+    }
+    return b;
+  }
+
+  using UnetWeights = md::Unet<demo.unet>::Weights;
+
+  // Latents of captions [n][latents], caption i with the noise of seed i.
+  std::vector<float> sample(const UnetWeights& unet, const std::vector<std::string>& captions,
+                            const md::SamplingOptions& o) const {
+    using Sampling = md::Sampling<demo>;
+    constexpr std::size_t group = 8, length = LatentCache::length;
+    const md::AlignedBuffer memory(Sampling::stack_floats(group));
+    std::vector<float> out(captions.size() * Sampling::latents);
+    for (std::size_t first = 0; first < captions.size(); first += group) {
+      const std::size_t n = std::min(group, captions.size() - first);
+      std::vector<std::int32_t> ids;
+      std::vector<std::uint64_t> seeds_of;
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto tokens = tokenizer.encode(captions[first + i], length);
+        ids.insert(ids.end(), tokens.begin(), tokens.end());
+        seeds_of.push_back(first + i);
+      }
+      for (std::size_t i = 0; i < n; ++i) ids.insert(ids.end(), unconditional.begin(), unconditional.end());
+      md::Stack stack(memory);
+      const md::Context c{ex, stack, n, false};
+      Sampling::run(c, base.weights.text_encoder, unet, ids.data(), seeds_of.data(), o, &out[first * Sampling::latents],
+                    [](md::Progress) { return true; });
+    }
+    return out;
+  }
+  std::vector<md::Image> draw(const UnetWeights& unet, const std::vector<std::string>& captions, const md::SamplingOptions& o) {
+    const std::vector<float> z = sample(unet, captions, o);
+    std::vector<md::Image> images;
+    std::vector<float> picture(picture_bytes);
+    for (std::size_t i = 0; i < captions.size(); ++i) {
+      vae.decode(&z[i * Autoencoder::latents], 1, picture.data());
+      images.push_back(to_image(picture));
+    }
+    return images;
+  }
+
+  // How far pictures of one caption differ from seed to seed (root mean square of latents, mean over pairs and captions),
+  // relative to the base model: a collapse shows here.
+  double variety(const UnetWeights& unet, const md::SamplingOptions& o) const { return variety_of(unet, o) / base_variety_; }
+  double base_variety() const { return base_variety_; }
+
+  // Side by side for each caption: the base model, then the UNet as each of the options says.
+  md::Image sheet(const UnetWeights& unet, const std::vector<md::SamplingOptions>& columns) {
+    std::vector<std::vector<md::Image>> drawn{base_images_};
+    for (const md::SamplingOptions& o : columns) drawn.push_back(draw(unet, captions_, o));
+    std::vector<md::Image> images;
+    for (std::size_t i = 0; i < captions_.size(); ++i)
+      for (const auto& column : drawn) images.push_back(column[i]);
+    return md::contact_sheet(images, 9 / drawn.size() * drawn.size());
+  }
+
+  // The base model with another UNet; a request that says nothing gets these options.
+  void write(const std::string& name, const UnetWeights& unet, const md::SamplingOptions& o, const md::Metadata& about) {
+    const md::ModelWeights<demo> whole{base.weights.text_encoder, unet, vae.weights};
+    md::Metadata metadata = base.metadata;
+    metadata.insert(about.begin(), about.end());
+    md::put_sampling(metadata, o);
+    md::write_model<demo>(options.out / name, whole, base.tokenizer_bytes, md::Dtype::f16, metadata);
+  }
+
+  const DistillationOptions options;
+  const md::Executor ex;
+  const PlainModel base;
+  const md::Tokenizer tokenizer;
+  Autoencoder vae;
+  const Vocabulary vocabulary;
+  const Bitmaps bitmaps;
+  const Dataset dataset;
+  const LatentCache cache;
+  const std::vector<std::int32_t> unconditional;
+
+ private:
+  static constexpr std::size_t seeds = 6;
+
+  static Level level_of(const PlainModel& model) {
+    const auto at = model.metadata.find("training.concepts");
+    const std::string concepts = at == model.metadata.end() ? "" : at->second;
+    for (const Level l : {Level::objects, Level::all})
+      if (std::to_string(Vocabulary(l, read_names()).size()) == concepts) return l;
+    return Level::animals_and_foods;
+  }
+
+  double variety_of(const UnetWeights& unet, const md::SamplingOptions& o) const {
+    constexpr std::size_t n = Autoencoder::latents;
+    const std::vector<float> z = sample(unet, varied_, o);
+    double sum = 0;
+    std::size_t pairs = 0;
+    for (std::size_t first = 0; first < varied_.size(); first += seeds)
+      for (std::size_t a = first; a < first + seeds; ++a)
+        for (std::size_t b = a + 1; b < first + seeds; ++b, ++pairs) {
+          double square = 0;
+          for (std::size_t j = 0; j < n; ++j) {
+            const double d = static_cast<double>(z[a * n + j]) - static_cast<double>(z[b * n + j]);
+            square += d * d;
+          }
+          sum += std::sqrt(square / static_cast<double>(n));
+        }
+    return sum / static_cast<double>(pairs);
+  }
+
+  std::vector<std::string> captions_, varied_;  // the latter: each gallery caption `seeds` times
+  std::vector<md::Image> base_images_;
+  double base_variety_ = 1;
+};
+
+// Means of what is reported between two rows of a log.
+template <std::size_t N>
+class Means {
+ public:
+  void add(const std::array<double, N>& values) {
+    for (std::size_t i = 0; i < N; ++i) sums_[i] += values[i];
+    ++count_;
+  }
+  // And begins anew; zeros where nothing was added.
+  std::array<double, N> take() {
+    std::array<double, N> out{};
+    for (std::size_t i = 0; i < N && count_ > 0; ++i) out[i] = sums_[i] / static_cast<double>(count_);
+    sums_ = {};
+    count_ = 0;
+    return out;
+  }
+
+ private:
+  std::array<double, N> sums_{};
+  std::size_t count_ = 0;
+};
+
+// To one step: FOLDER/emoji_one_step.safetensors.
+inline void train_ufogen(DistillationData& data) {
+  const DistillationOptions& o = data.options;
+  md::train::UfogenOptions options;
+  options.batch = o.batch;
+  options.micro_batch = o.micro_batch;
+  options.seed = o.seed;
+  options.generator.schedule = {o.rate, 0.03f * o.rate, 100, o.steps / 2, o.steps};
+  options.discriminator.schedule = {o.discriminator_rate, 0.03f * o.discriminator_rate, 100, o.steps / 4, o.steps / 2};
+  options.generator.ema_decay = 0.998f;
+  options.reconstruction = o.reconstruction;
+  options.signal_power = o.signal_power;
+  options.sampler_share = o.sampler_share;
+  const std::unique_ptr<PlainModel> from = o.from.empty() ? nullptr : std::make_unique<PlainModel>(o.from);
+  md::train::UfogenTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder,
+                                         from ? from->weights.unet : data.base.weights.unet);
+  const auto checkpoint = o.out / "ufogen.checkpoint.safetensors";
+  remove_leftovers(checkpoint);
+  if (std::filesystem::exists(checkpoint)) data.check_identity(checkpoint, trainer.load(checkpoint));
+  const std::size_t begin = trainer.generator.step;
+  Log log(o.out / "ufogen.csv", begin,
+          "step,seconds,samples_per_second,generator_loss,adversarial,reconstruction,one_step_error,logit_fake,"
+          "discriminator_loss,logit_real,accuracy,generator_norm,discriminator_norm,learning_rate");
+  Log variety(o.out / "ufogen_variety.csv", begin, "step,seconds,one_step,four_steps");
+  constexpr md::SamplingOptions one{md::SamplerKind::renoise, 1, 1.0f}, four{md::SamplerKind::renoise, 4, 1.0f};
+
+  examples::Progress progress("ufogen", o.steps, begin);
+  Means<5> generator;
+  Means<4> discriminator;
+  double errors = 0, error_samples = 0;
+  while (trainer.generator.step < o.steps) {
+    const auto batch = data.batch(trainer.generator.step);
+    const md::train::UfogenReport r = trainer.step(batch.pictures, batch.ids.data());
+    const std::size_t step = trainer.generator.step;
+    generator.add({r.generator_loss, r.adversarial, r.reconstruction, r.logit_fake, r.generator.gradient_norm});
+    if (r.judged) discriminator.add({r.discriminator_loss, r.logit_real, r.accuracy, r.discriminator.gradient_norm});
+    errors += static_cast<double>(r.one_step_error) * static_cast<double>(r.one_step_samples);
+    error_samples += static_cast<double>(r.one_step_samples);
+    if (step % 20 == 0) {
+      const auto g = generator.take();
+      const auto d = discriminator.take();
+      const double error = errors / std::max(error_samples, 1.0);
+      errors = error_samples = 0;
+      log.row(step, progress.seconds(), progress.rate(step) * static_cast<double>(o.batch), g[0], g[1], g[2], error, g[3], d[0],
+              d[1], d[2], g[4], d[3], r.generator.learning_rate);
+      progress.update(step, "one-step error " + std::to_string(error) + ", accuracy " + std::to_string(d[2]));
+    } else {
+      progress.update(step);
+    }
+    const bool last = step == o.steps;
+    if (step % o.save_every == 0 || last) trainer.save(checkpoint, data.identity());
+    if (step % o.sheet_every == 0 || last) {
+      md::write_png(o.out / ("ufogen_" + std::to_string(step) + ".png"), data.sheet(trainer.generator.average, {four, one}));
+      variety.row(step, progress.seconds(), data.variety(trainer.generator.average, one),
+                  data.variety(trainer.generator.average, four));
+    }
+  }
+  data.write("emoji_one_step.safetensors", trainer.generator.average, one,
+             {{"finetuning.method", "ufogen"}, {"finetuning.samples", std::to_string(o.steps * o.batch)}});
+}
+
+}  // namespace emoji
