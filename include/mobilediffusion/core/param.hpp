@@ -12,8 +12,9 @@ namespace mobilediffusion {
 // Right-hand sides of matrix products are packed for inference into whole panels of this many outputs: two AVX-512 registers, a
 // multiple of every narrower tile.
 inline constexpr std::size_t panel = 32;
-// 32-bit words of K that a product takes at once: a panel of its left side stays in the first-level cache meanwhile.
-inline constexpr std::size_t block_depth = 256;
+// 32-bit words of K that a product takes at once: a panel of its left side stays in the first-level cache meanwhile. In int8 each
+// block has its own range.
+inline constexpr std::size_t block_depth(Format format) { return format == Format::int8 ? 256 : 512; }
 
 // Storage starts on 64-byte boundaries: 16 floats.
 inline constexpr std::size_t aligned(std::size_t floats) { return (floats + 15) / 16 * 16; }
@@ -29,7 +30,7 @@ inline constexpr std::size_t packed_floats(std::size_t rows, std::size_t columns
   if (format == Format::fp32) return outputs * columns;
   if (format == Format::bf16) return outputs * ((columns + 1) / 2);
   const std::size_t words = (columns + 3) / 4;
-  return outputs * (1 + (words + block_depth - 1) / block_depth + words);
+  return outputs * (1 + (words + block_depth(format) - 1) / block_depth(format) + words);
 }
 
 // How a 3x3 convolution is computed once its filters are packed.

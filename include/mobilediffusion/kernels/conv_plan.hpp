@@ -24,7 +24,7 @@ namespace detail {
 // Floats of transformed inputs and outputs that pass together. Narrow layers: a thread's own tiles, at the end of its scratch, so
 // that they stay in the second-level cache. Wide ones, whose weights would have to be read again and again: all threads
 // together, in memory of the caller's that a third-level cache holds.
-inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 2 * 1024 * 1024;
+inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 3 * 1024 * 1024;
 
 struct WinogradPlan {
   // Rows of the largest register tile: no product should end in a low one, and weights are worth to be read for two of them.

@@ -26,10 +26,11 @@ namespace detail {
 
 // Words of B in a block, which stays in the second-level cache (Executor::cached_floats): the most that a thread packs.
 inline constexpr std::size_t block_words = 192 * 1024;
-inline constexpr std::size_t most_columns = block_words / block_depth / panel * panel;
-static_assert(block_depth % simd::width == 0);
+inline constexpr std::size_t most_depth = block_depth(Format::fp32);
+inline constexpr std::size_t most_columns = 768;
+static_assert(most_columns % panel == 0 && most_depth % simd::width == 0 && block_depth(Format::int8) <= most_depth);
 // What a product takes of a thread's scratch.
-inline constexpr std::size_t product_floats = block_words + tile_rows * block_depth + 2 * most_columns + 2 * block_depth;
+inline constexpr std::size_t product_floats = block_words + tile_rows * most_depth + 2 * most_columns + 2 * most_depth;
 static_assert(product_floats <= Executor::scratch_floats);
 
 // C, whose row i is an image's pixel (y, x) where a grid is given: pixels of every second row and column, for example.
@@ -65,11 +66,11 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
   const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
   float* const a_panel = scratch + block_words;
-  float* const buffer = a_panel + tile_rows * block_depth;
+  float* const buffer = a_panel + tile_rows * most_depth;
   const PackedPanel packed(p.b.format(), p.k);
   const bool in_place = p.b.is_packed() && !packed.expands;
-  const std::size_t block_columns =
-      std::max(panel, std::min(p.cached, in_place ? SIZE_MAX : block_words) / block_depth / panel * panel);
+  const std::size_t fitting = (in_place ? p.cached : std::min(p.cached, block_words)) / (block_k / pair);
+  const std::size_t block_columns = std::max(panel, std::min(fitting, in_place ? SIZE_MAX : most_columns) / panel * panel);
   const std::size_t area_end = area.column + area.columns, row_end = area.row + area.rows;
 
   for (std::size_t n0 = area.column; n0 < area_end; n0 += block_columns) {
