@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The demo model in fewer steps: what its stages share, and the last one, to a single step.
+// The demo model in fewer steps: progressive distillation to 8 and 4, UFOGen to a single one.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +19,7 @@
 #include "diffusion_training.hpp"
 #include "drawing.hpp"
 #include "mobilediffusion/model_file.hpp"
+#include "mobilediffusion/train/distillation_trainer.hpp"
 #include "mobilediffusion/train/ufogen_trainer.hpp"
 #include "training.hpp"
 
@@ -32,6 +33,12 @@ struct DistillationOptions {
   std::uint64_t seed = 1;
   std::size_t batch = 32, micro_batch = 16, scenes = 32000;
   std::size_t save_every = 250, sheet_every = 500;
+  // Progressive distillation.
+  std::size_t first = 16, until = 4;  // sampling steps of the first student and of the last
+  std::size_t round_steps = 1200;
+  float round_rate = 2e-4f;
+  float guidance = md::Sampling<demo>::defaults.guidance;  // of the first teacher
+  // UFOGen.
   std::size_t steps = 4000;  // of the generator
   float rate = 2e-4f, discriminator_rate = 1e-4f;
   float reconstruction = 1.0f, signal_power = 0.0f, sampler_share = 0.5f;
@@ -239,6 +246,61 @@ class Means {
   std::array<double, N> sums_{};
   std::size_t count_ = 0;
 };
+
+// Round by round: FOLDER/emoji_8_steps.safetensors, emoji_4_steps.safetensors.
+inline void train_progressive(DistillationData& data) {
+  const DistillationOptions& o = data.options;
+  md::train::DistillationOptions options;
+  options.batch = o.batch;
+  options.micro_batch = o.micro_batch;
+  options.seed = o.seed;
+  options.sampling_steps = o.first;
+  options.guidance = o.guidance;
+  options.teacher_format = o.precision == md::Precision::bf16 ? md::Format::bf16 : md::Format::fp32;
+  options.optimizer.schedule = {o.round_rate, 0.03f * o.round_rate, 100, o.round_steps / 2, o.round_steps};
+  options.optimizer.ema_decay = 0.998f;
+  md::train::DistillationTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder, data.base.weights.unet);
+  const auto checkpoint = o.out / "progressive.checkpoint.safetensors";
+  remove_leftovers(checkpoint);
+  if (std::filesystem::exists(checkpoint)) data.check_identity(checkpoint, trainer.load(checkpoint));
+  const auto done = [&] { return trainer.round() * o.round_steps + trainer.state.step; };
+  std::size_t rounds = 1;
+  for (std::size_t n = o.first; n > o.until; n /= 2) ++rounds;
+  const std::size_t begin = done(), total = rounds * o.round_steps;
+  Log log(o.out / "progressive.csv", begin,
+          "step,seconds,samples_per_second,sampling_steps,loss,picture_error,gradient_norm,learning_rate");
+  Log variety(o.out / "progressive_variety.csv", begin, "step,seconds,sampling_steps,variety");
+
+  examples::Progress progress("progressive", total, begin);
+  Means<3> means;
+  for (;; trainer.halve()) {
+    const md::SamplingOptions sampling{md::SamplerKind::ddim, trainer.sampling_steps(), 1.0f};
+    while (trainer.state.step < o.round_steps) {
+      const auto batch = data.batch(done());
+      const md::train::DistillationReport r = trainer.step(batch.pictures, batch.ids.data(), data.unconditional.data());
+      means.add({r.loss, r.picture_error, r.step.gradient_norm});
+      const std::size_t step = done();
+      if (step % 20 == 0) {
+        const auto m = means.take();
+        log.row(step, progress.seconds(), progress.rate(step) * static_cast<double>(o.batch), sampling.steps, m[0], m[1], m[2],
+                r.step.learning_rate);
+        progress.update(step, std::to_string(sampling.steps) + " steps, loss " + std::to_string(m[0]));
+      } else {
+        progress.update(step);
+      }
+      const bool last = trainer.state.step == o.round_steps;
+      if (step % o.save_every == 0 || last) trainer.save(checkpoint, data.identity());
+      if (step % o.sheet_every == 0 || last) {
+        md::write_png(o.out / ("progressive_" + std::to_string(step) + ".png"), data.sheet(trainer.state.average, {sampling}));
+        variety.row(step, progress.seconds(), sampling.steps, data.variety(trainer.state.average, sampling));
+      }
+    }
+    if (sampling.steps <= 8)
+      data.write("emoji_" + std::to_string(sampling.steps) + "_steps.safetensors", trainer.state.average, sampling,
+                 {{"finetuning.method", "progressive distillation"}, {"finetuning.samples", std::to_string(done() * o.batch)}});
+    if (sampling.steps <= o.until) return;
+  }
+}
 
 // To one step: FOLDER/emoji_one_step.safetensors.
 inline void train_ufogen(DistillationData& data) {

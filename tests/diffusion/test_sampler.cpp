@@ -78,3 +78,31 @@ TEST_CASE("one DDIM step in figures", "[diffusion]") {
   ddim_step(Prediction::v, {0.6f, 0.8f}, {0.8f, 0.6f}, &v, &z, 1);
   CHECK(z == Approx(0.82f));
 }
+
+TEST_CASE("the picture between two times is what one DDIM step needs to go from one to the other", "[diffusion]") {
+  for (const Schedule schedule : schedules)
+    for (const std::size_t n : {std::size_t{1}, std::size_t{4}, std::size_t{16}})
+      for (std::size_t i = 0; i < n; ++i) {
+        const NoiseLevel from = noise_level(schedule, step_time(i, n, 3.0f)),
+                         to = noise_level(schedule, step_time(i + 1, n, 3.0f));
+        float z = 0.7f;
+        const float x = picture_between(from, to, z, -0.4f);
+        ddim_step(Prediction::sample, from, to, &x, &z, 1);
+        CAPTURE(n, i);
+        CHECK(z == Approx(-0.4f).margin(1e-5));
+      }
+  CHECK(picture_between({0.6f, 0.8f}, {1.0f, 0.0f}, 0.7f, -0.4f) == -0.4f);  // at the end it is the result itself
+}
+
+TEST_CASE("the picture between two times is that of a network which is sure of it", "[diffusion]") {
+  // Two steps with the same picture are one step with it: what distillation asks for when teacher and student know the picture.
+  for (const Schedule schedule : schedules)
+    for (const std::size_t i : {std::size_t{0}, std::size_t{3}, std::size_t{7}}) {
+      const auto level = [&](std::size_t at) { return noise_level(schedule, step_time(at, 16, 3.0f)); };
+      const float x = -1.25f, start = 0.7f;
+      float z = start;
+      ddim_step(Prediction::sample, level(2 * i), level(2 * i + 1), &x, &z, 1);
+      ddim_step(Prediction::sample, level(2 * i + 1), level(2 * i + 2), &x, &z, 1);
+      CHECK(picture_between(level(2 * i), level(2 * i + 2), start, z) == Approx(x).epsilon(1e-4));
+    }
+}

@@ -29,6 +29,12 @@ inline void ddim_step(Prediction prediction, NoiseLevel from, NoiseLevel to, con
   }
 }
 
+// The picture for which one DDIM step goes from z at `from` to z_to at `to` (Salimans and Ho, arXiv 2202.00512, algorithm 2).
+inline float picture_between(NoiseLevel from, NoiseLevel to, float z, float z_to) {
+  const float r = to.sigma / from.sigma;
+  return (z_to - r * z) / (to.alpha - r * from.alpha);
+}
+
 // output becomes the picture that it stands for.
 inline void picture_of(Prediction prediction, NoiseLevel level, const float* z, float* output, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) output[i] = denoised(prediction, level, z[i], output[i]).x;
