@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ten-line user interface: a prompt becomes a picture.
+// The ten-line user interface: a prompt becomes a picture, or changes one.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,8 @@ struct Request {
   std::string prompt;
   std::string negative{};  // what guidance leads away from; empty: no caption
   std::uint64_t seed = 0;
-  std::optional<std::size_t> steps{};  // 1 to 1000; default: the configuration's
-  std::optional<float> guidance{};     // >= 0; 1: none, half the work; default: the configuration's
+  std::optional<std::size_t> steps{};  // 1 to 1000; default: what the model's file says, else the configuration
+  std::optional<float> guidance{};     // >= 0; 1: none, half the work; default: likewise
 };
 
 // A loaded model. Generating allocates no memory but the picture and the tokenizer's own; it prints nothing and keeps no
@@ -54,21 +54,19 @@ class TextToImage {
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out. Throws Error for one that is
   // not exactly this model, before anything of it is used. threads: 0 means all.
-  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(ModelSource<M>(path), threads) {}
+  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(path, threads, activation_bytes) {}
+
+  // How it samples where a request does not say; which sampler is never asked of a request: a model is trained for one.
+  const SamplingOptions& sampling() const { return sampling_; }
 
   // Throws Error for a prompt that is empty, not UTF-8 or too long, and for steps or guidance out of range. on_step(Progress)
   // is called after every step; if it returns false, generation stops and the picture is empty (width 0).
   template <class OnStep>
   Image generate(const Request& request, OnStep&& on_step) {
-    std::array<std::int32_t, 2 * context_length> ids{};
-    const auto prompt = tokenizer_.encode(request.prompt, context_length);
-    const auto negative =
-        request.negative.empty() ? tokenizer_.encode_unconditional(context_length) : encode_negative(request.negative);
-    std::copy(prompt.begin(), prompt.end(), ids.begin());
-    std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
+    const Ids ids = encode(request);
     Image image(width, height);
-    const float guidance = request.guidance.value_or(static_cast<float>(M.sampler.guidance_percent) * 0.01f);
-    if (!generate(ids, request.seed, request.steps.value_or(M.sampler.steps), guidance, image.rgb, on_step)) return {};
+    const SamplingOptions o = options(request, sampling_);
+    if (!generate(ids, request.seed, o.steps, o.guidance, image.rgb, on_step)) return {};
     return image;
   }
   Image generate(const Request& request) {
@@ -80,28 +78,17 @@ class TextToImage {
   template <class OnStep>
   bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
                 std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    if (steps < 1 || steps > 1000) throw Error(detail::join({"steps: expected 1 to 1000, found ", steps}));
-    if (!(guidance >= 0.0f) || !std::isfinite(guidance))
-      throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
-    if (rgb.size() != width * height * 3)
-      throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", rgb.size()}));
-    for (std::int32_t id : ids)
-      if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
-        throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
+    check(ids, steps, guidance, rgb.size());
     Stack stack(activations_);
+    Context c = context(stack);
     float* z = stack.take(Autoencoder::latent_floats);
     float* picture = stack.take(Autoencoder::picture_floats);
     const Weights& weights = weights_.weights();
-    Context c{.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = F};
-    if (!Sampler::run(c, weights.text_encoder, weights.unet, ids.data(), &seed, steps, guidance, z, on_step)) return false;
-    for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
-    typename Autoencoder::Decoder::Saved saved{};
-    Autoencoder::decode(c, weights.vae, z, picture, saved);
-    for (std::size_t i = 0; i < rgb.size(); ++i) {
-      const float v = picture[i] * 127.5f + 127.5f;
-      rgb[i] = static_cast<std::uint8_t>(v > 0.0f ? std::min(v, 255.0f) + 0.5f : 0.0f);  // NaN: black
-    }
-    peak_activation_bytes_ = std::max(peak_activation_bytes_, 4 * stack.peak());
+    if (!Sampler::run(c, weights.text_encoder, weights.unet, ids.data(), &seed, {sampling_.kind, steps, guidance}, z, on_step))
+      return false;
+    decode(c, z, picture);
+    for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = to_byte(picture[i]);
+    note_peak(stack);
     return true;
   }
 
@@ -113,13 +100,61 @@ class TextToImage {
   // The most that generating has used so far: activation_bytes, or less without guidance.
   std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
 
+ protected:
+  using Ids = std::array<std::int32_t, 2 * context_length>;  // prompt, then negative
+
+  TextToImage(const std::filesystem::path& path, int threads, std::size_t activations)
+      : TextToImage(path, ModelSource<M>(path), threads, activations) {}
+
+  Ids encode(const Request& request) const {
+    Ids ids{};
+    const auto prompt = tokenizer_.encode(request.prompt, context_length);
+    const auto negative =
+        request.negative.empty() ? tokenizer_.encode_unconditional(context_length) : encode_negative(request.negative);
+    std::copy(prompt.begin(), prompt.end(), ids.begin());
+    std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
+    return ids;
+  }
+  static SamplingOptions options(const Request& request, const SamplingOptions& defaults) {
+    return {defaults.kind, request.steps.value_or(defaults.steps), request.guidance.value_or(defaults.guidance)};
+  }
+  static void check(std::span<const std::int32_t> ids, std::size_t steps, float guidance, std::size_t bytes) {
+    if (steps < 1 || steps > 1000) throw Error(detail::join({"steps: expected 1 to 1000, found ", steps}));
+    if (!(guidance >= 0.0f) || !std::isfinite(guidance))
+      throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
+    if (bytes != width * height * 3)
+      throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", bytes}));
+    for (std::int32_t id : ids)
+      if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
+        throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
+  }
+  Context context(Stack& stack) const { return {.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = F}; }
+  // z becomes what the decoder reads.
+  void decode(Context& c, float* z, float* picture) const {
+    for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
+    typename Autoencoder::Decoder::Saved saved{};
+    Autoencoder::decode(c, weights_.weights().vae, z, picture, saved);
+  }
+  static std::uint8_t to_byte(float value) {
+    const float v = value * 127.5f + 127.5f;
+    return static_cast<std::uint8_t>(v > 0.0f ? std::min(v, 255.0f) + 0.5f : 0.0f);  // NaN: black
+  }
+
+  const Weights& weights() const { return weights_.weights(); }
+  const AlignedBuffer& activations() const { return activations_; }
+  void note_peak(const Stack& stack) { peak_activation_bytes_ = std::max(peak_activation_bytes_, 4 * stack.peak()); }
+
  private:
-  TextToImage(const ModelSource<M>& source, int threads)
-      : executor_(threads), tokenizer_(source.tokenizer()), metadata_(source.metadata()), weights_(F) {
+  TextToImage(const std::filesystem::path& path, const ModelSource<M>& source, int threads, std::size_t activations)
+      : executor_(threads),
+        tokenizer_(source.tokenizer()),
+        metadata_(source.metadata()),
+        sampling_(sampling_of(metadata_, Sampler::defaults, path.string())),
+        weights_(F) {
     source.read(weights_.weights(),
                 [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, values); });
     weights_.finish();
-    activations_ = AlignedBuffer(activation_bytes / 4);  // after what reading needed is free again
+    activations_ = AlignedBuffer(activations / 4);  // after what reading needed is free again
   }
 
   std::vector<std::int32_t> encode_negative(const std::string& text) const {
@@ -133,9 +168,132 @@ class TextToImage {
   Executor executor_;
   Tokenizer tokenizer_;
   Metadata metadata_;
+  SamplingOptions sampling_;
   PackedWeights<Weights> weights_;
   AlignedBuffer activations_;
   std::size_t peak_activation_bytes_ = 0;
+};
+
+// A loaded model that also draws from pictures: variations of one (Meng et al., arXiv 2108.01073), and parts painted anew. All
+// that TextToImage promises holds; it needs somewhat more memory for activations.
+template <ModelConfig M, Format F = Format::fp32>
+class ImageToImage : public TextToImage<M, F> {
+  using Base = TextToImage<M, F>;
+  using Autoencoder = Vae<M.vae>;
+  using Sampler = Sampling<M>;
+  static constexpr std::size_t latents = Autoencoder::latent_floats, pixels = Autoencoder::picture_floats,
+                               cells = Autoencoder::latent_height * Autoencoder::latent_width;
+
+ public:
+  using Base::height, Base::width, Base::context_length;
+  static constexpr std::size_t activation_bytes =
+      4 * (2 * aligned(latents) + aligned(cells) + aligned(pixels) +
+           std::max({Sampler::stack_floats(1), Autoencoder::Decoder::stack_floats(Plan::inference, 1),
+                     aligned(2 * latents) + Autoencoder::Encoder::stack_floats(Plan::inference, 1)}));
+
+  explicit ImageToImage(const std::filesystem::path& path, int threads = 0) : Base(path, threads, activation_bytes) {}
+
+  // A picture of the prompt that resembles the one given, the less the greater the strength (in (0, 1]): noise is added as it is
+  // at that share of the way to noise, and taken away again in that share of the steps, at least one. Throws Error for a picture
+  // that is not width x height, and as generate does. Cancelled: an empty picture.
+  template <class OnStep>
+  Image image_to_image(const Image& picture, const Request& request, float strength, OnStep&& on_step) {
+    check_size("picture", picture);
+    return edit(picture, {}, request, strength, on_step);
+  }
+  Image image_to_image(const Image& picture, const Request& request, float strength = 0.6f) {
+    return image_to_image(picture, request, strength, [](Progress) { return true; });
+  }
+
+  // The picture with the prompt painted where the mask is white. Where it is black, the picture stays byte for byte; between,
+  // both are mixed. The prompt is of the whole picture. Noise in what is kept follows the sampler's times (Lugmayr et al., arXiv
+  // 2201.09865, section 4.1). strength: below 1, what is painted over still shows through. Throws Error for a picture or mask
+  // that is not width x height, a mask that is black alone, and as generate does.
+  template <class OnStep>
+  Image inpaint(const Image& picture, const Image& mask, const Request& request, float strength, OnStep&& on_step) {
+    check_size("picture", picture);
+    check_size("mask", mask);
+    return edit(picture, mask.rgb, request, strength, on_step);
+  }
+  Image inpaint(const Image& picture, const Image& mask, const Request& request, float strength = 1.0f) {
+    return inpaint(picture, mask, request, strength, [](Progress) { return true; });
+  }
+
+  // Both from token ids, as generate; picture, mask (empty: paint everything) and rgb: [height][width][3]; rgb may be picture.
+  // Allocates nothing. False: cancelled, rgb untouched.
+  template <class OnStep>
+  bool edit(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
+            std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
+            std::span<std::uint8_t> rgb, OnStep&& on_step) {
+    Base::check(ids, steps, guidance, rgb.size());
+    Base::check(ids, steps, guidance, picture.size());
+    if (!mask.empty()) Base::check(ids, steps, guidance, mask.size());
+    if (!(strength > 0.0f && strength <= 1.0f))
+      throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
+    Stack stack(Base::activations());
+    Context c = Base::context(stack);
+    float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);
+    if (!mask.empty()) shrink(mask, painted);
+    for (std::size_t i = 0; i < pixels; ++i) image[i] = static_cast<float>(picture[i]) / 127.5f - 1.0f;
+    encode(c, image, known);
+    const SamplingSource source{known, strength, mask.empty() ? nullptr : painted};
+    if (!Sampler::run(c, Base::weights().text_encoder, Base::weights().unet, ids.data(), &seed,
+                      {Base::sampling().kind, steps, guidance}, source, z, on_step))
+      return false;
+    Base::decode(c, z, image);
+    for (std::size_t i = 0; i < rgb.size(); ++i) {
+      const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
+      const std::uint8_t drawn = Base::to_byte(image[i]);
+      rgb[i] =
+          static_cast<std::uint8_t>(static_cast<float>(picture[i]) * (1.0f - share) + static_cast<float>(drawn) * share + 0.5f);
+    }
+    Base::note_peak(stack);
+    return true;
+  }
+
+ private:
+  template <class OnStep>
+  Image edit(const Image& picture, std::span<const std::uint8_t> mask, const Request& request, float strength, OnStep&& on_step) {
+    const auto ids = Base::encode(request);
+    const SamplingOptions o = Base::options(request, Base::sampling());
+    Image image(width, height);
+    if (!edit(ids, request.seed, o.steps, o.guidance, picture.rgb, mask, strength, image.rgb, on_step)) return {};
+    return image;
+  }
+
+  static void check_size(const char* what, const Image& image) {
+    if (image.width != width || image.height != height)
+      throw Error(detail::join({what, ": expected ", width, " x ", height, " pixels, found ", image.width, " x ", image.height}));
+    if (image.rgb.size() != pixels) throw Error(detail::join({what, ": expected ", pixels, " bytes, found ", image.rgb.size()}));
+  }
+
+  // In [0, 1]: how much of a pixel is painted.
+  static float opacity(std::span<const std::uint8_t> mask, std::size_t pixel) {
+    const std::uint8_t* p = &mask[3 * pixel];
+    return static_cast<float>(p[0] + p[1] + p[2]) / 765.0f;
+  }
+  // A place of the latents is painted as much as any of its pixels is. Throws Error where none is.
+  static void shrink(std::span<const std::uint8_t> mask, float* painted) {
+    constexpr std::size_t factor = height / Autoencoder::latent_height;
+    std::fill_n(painted, cells, 0.0f);
+    for (std::size_t y = 0; y < height; ++y)
+      for (std::size_t x = 0; x < width; ++x) {
+        float& cell = painted[y / factor * Autoencoder::latent_width + x / factor];
+        cell = std::max(cell, opacity(mask, y * width + x));
+      }
+    if (std::all_of(painted, painted + cells, [](float p) { return p == 0.0f; }))
+      throw Error("mask: expected white where to paint, found black alone");
+  }
+
+  // The mean of the latents that the encoder gives.
+  void encode(Context& c, const float* image, float* z) const {
+    constexpr std::size_t channels = M.vae.latent_channels;
+    Scope scope(c.stack);
+    float* moments = c.stack.take(2 * latents);
+    typename Autoencoder::Encoder::Saved saved{};
+    Autoencoder::encode(c, Base::weights().vae, image, moments, saved);
+    for (std::size_t i = 0; i < latents; ++i) z[i] = Autoencoder::scaling * moments[i / channels * 2 * channels + i % channels];
+  }
 };
 
 }  // namespace mobilediffusion
