@@ -43,10 +43,12 @@ inline nlohmann::json read_json(const std::filesystem::path& path) {
   return json;
 }
 
-// tokenizer/vocab.json, merges.txt and, for the padding, special_tokens_map.json or tokenizer_config.json.
+// tokenizer/vocab.json and merges.txt, or tokenizer.json, and for the padding special_tokens_map.json or tokenizer_config.json.
 inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
   try {
-    ClipBpe bpe(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"));
+    const bool one_file = !std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(folder / "tokenizer.json");
+    ClipBpe bpe = one_file ? ClipBpe(read_file(folder / "tokenizer.json"))
+                           : ClipBpe(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"));
     std::int32_t pad = bpe.end();
     for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"}) {
       if (!std::filesystem::exists(folder / name)) continue;
@@ -72,8 +74,8 @@ class ModelSource {
  public:
   // path: a file that write_model wrote, or a folder as diffusers lays it out: unet/diffusion_pytorch_model, vae/
   // diffusion_pytorch_model and text_encoder/model (safetensors, sharded or not, F32, F16 or BF16), tokenizer/ with CLIP's
-  // vocab.json and merges.txt. Throws Error naming the file, the tensor, what was expected and what was found; for the UNet of
-  // another preset also its name.
+  // vocab.json and merges.txt, or tokenizer.json. Throws Error naming the file, the tensor, what was expected and what was
+  // found; for the UNet of another preset also its name.
   explicit ModelSource(const std::filesystem::path& path) : path_(path) {
     if (!std::filesystem::is_directory(path)) {
       file_.emplace(path);

@@ -45,5 +45,10 @@ inline std::string vocab() {
   return out + "}";
 }
 inline std::string merges() { return "#version: 0.2\nr e\nre d</w>\nc a\nca t</w>\na a\n' s</w>\n"; }
+// What transformers 5 stores instead of both, without what the library does not read.
+inline std::string tokenizer_json() {
+  return R"({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": )" + vocab() +
+         R"(, "merges": [["r", "e"], ["re", "d</w>"], ["c", "a"], ["ca", "t</w>"], ["a", "a"], ["'", "s</w>"]]}})";
+}
 
 }  // namespace clip_files

@@ -24,7 +24,7 @@ TEST_CASE("CLIP's tokenizer cuts words and merges pairs by rank", "[io][tokenize
   CHECK(text_of("cat's") == "cat</w> 's</w>");
   CHECK(text_of("c12") == "c</w> 1</w> 2</w>");
   CHECK(text_of("caf\xC3\xA9") == "ca f \xC3\x83 \xC2\xA9</w>");  // bytes C3 and A9 as printable letters
-  CHECK(text_of("\xC3\x80") == "\xC3\x83 \xC5\x82</w>");         // in lower case; byte A0 has no letter of its own
+  CHECK(text_of("\xC3\x80") == "\xC3\x83 \xC5\x82</w>");          // in lower case; byte A0 has no letter of its own
   CHECK(text_of("aaa") == "aa a</w>");
   CHECK(text_of("<|endoftext|>") == "<|endoftext|>");
   CHECK(text_of("") == "");
@@ -43,6 +43,26 @@ TEST_CASE("a prompt in CLIP's tokens is framed by its own begin, end and padding
   expect(error_of([&] { as_sd15.encode(" ", 5); }), "empty");
 }
 
+TEST_CASE("CLIP's tokenizer is the same from the one file that transformers 5 writes", "[io][tokenizer]") {
+  const ClipBpe two(clip_files::vocab(), clip_files::merges()), one(clip_files::tokenizer_json());
+  CHECK(one.vocabulary() == two.vocabulary());
+  for (const char* text : {"a red cat", "cats", "cat's", "c12", "caf\xC3\xA9", "aaa", "<|endoftext|>"})
+    CHECK(one.encode(text) == two.encode(text));
+  const std::string vocab = R"({"a": 0, "a</w>": 1, "aa</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4})";
+  const auto with = [&](const std::string& merges) {
+    return R"({"model": {"vocab": )" + vocab + R"(, "merges": )" + merges + "}}";
+  };
+  CHECK(ClipBpe(with(R"(["a a</w>"])")).encode("aa") == std::vector<int>{2});  // as it was written before 2024
+  const auto refusal = [](const std::string& json) { return error_of([&] { ClipBpe{json}; }); };
+  for (const char* json :
+       {"", "{", "[1]", "{}", R"({"model": 1})", R"({"model": {"vocab": {}}})", R"({"model": {"merges": []}})"})
+    expect(refusal(json), "tokenizer.json: expected a model with vocab and merges");
+  expect(refusal(R"({"model": {"vocab": [], "merges": []}})"), "tokenizer.json: expected an object");
+  expect(refusal(with("[]")), "tokenizer.json: merges: empty");
+  for (const char* merges : {"[1]", R"(["aa"])", R"([["a"]])", R"([["a", 1]])", R"([["a", ""]])"})
+    expect(refusal(with(merges)), "tokenizer.json: expected merges of two parts");
+}
+
 TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {
   const auto refusal = [](const std::string& vocab, const std::string& merges) {
     return error_of([&] { ClipBpe(vocab, merges); });
@@ -56,5 +76,5 @@ TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {
   expect(refusal(R"({"a": 7})", merges), "expected an id below 1");
   expect(refusal(R"({"a": "b"})", merges), "expected an id below 1");
   expect(refusal(vocab, ""), "merges.txt: empty");
-  expect(refusal(vocab, "#version: 0.2\nab\n"), "expected two parts a line, found \"ab\"");
+  expect(refusal(vocab, "#version: 0.2\nab\n"), "merges.txt: expected merges of two parts, found \"ab\"");
 }

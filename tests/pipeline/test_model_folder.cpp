@@ -104,6 +104,27 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   Tiny old(root, 1);
   CHECK(picture(old) == expected);
 
+  // transformers 5 saves a text encoder without its prefix, and a tokenizer as one file.
+  text.clear();
+  list_weights(text, "", random.weights.text_encoder, Dtype::f32);
+  for (TensorToWrite& t : text) {
+    REQUIRE(t.name.starts_with("text_model."));
+    t.name.erase(0, std::string("text_model.").size());
+  }
+  write_safetensors(root / "text_encoder" / "model.safetensors", text, {});
+  std::filesystem::remove(root / "tokenizer" / "vocab.json");
+  std::filesystem::remove(root / "tokenizer" / "merges.txt");
+  write_file(root / "tokenizer" / "tokenizer.json", clip_files::tokenizer_json());
+  Tiny bare(root, 1);
+  CHECK(picture(bare) == expected);
+  CHECK(bare.tokenizer().encode("a red cat", 7) == whole.tokenizer().encode("a red cat", 7));
+
+  // Shards of a variant: only the index tells which.
+  std::filesystem::rename(root / "unet" / "diffusion_pytorch_model.safetensors.index.json",
+                          root / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json");
+  Tiny variant(root, 1);
+  CHECK(picture(variant) == expected);
+
   // Half precision, by its usual file name.
   write_folder(folder / "half", random.weights, {}, Dtype::f16);
   for (const char* path : {"unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"})

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The byte-pair tokenizer of CLIP (arXiv 2103.00020, 2.4): vocab.json and merges.txt as transformers stores them.
+// The byte-pair tokenizer of CLIP (arXiv 2103.00020, 2.4): vocab.json and merges.txt as transformers stores them, or both
+// in its tokenizer.json.
 #pragma once
 
 #include <array>
@@ -26,30 +27,30 @@ class ClipBpe {
  public:
   // vocab: the text of vocab.json; merges: that of merges.txt. Throws Error for anything else.
   ClipBpe(std::string_view vocab, std::string_view merges) {
-    const auto json = nlohmann::json::parse(vocab.begin(), vocab.end(), nullptr, false);
-    if (!json.is_object() || json.empty()) throw Error("vocab.json: expected an object of tokens and ids");
-    for (const auto& [token, id] : json.items()) {
-      if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= json.size())
-        throw Error(detail::join({"vocab.json: token ", detail::printable(token), ": expected an id below ", json.size()}));
-      ids_.emplace(token, id.get<std::int32_t>());
-    }
-    begin_ = require("<|startoftext|>");
-    end_ = require("<|endoftext|>");
+    set_tokens(nlohmann::json::parse(vocab.begin(), vocab.end(), nullptr, false), "vocab.json");
     std::size_t line = 0;
     while (!merges.empty()) {
       const std::string_view text = merges.substr(0, merges.find('\n'));
       merges.remove_prefix(std::min(merges.size(), text.size() + 1));
-      if (text.empty() || (line++ == 0 && text.starts_with("#version"))) continue;
-      const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos || space == 0 || space + 1 == text.size())
-        throw Error(detail::join({"merges.txt: expected two parts a line, found ", detail::printable(text)}));
-      ranks_.emplace(std::pair{std::string(text.substr(0, space)), std::string(text.substr(space + 1))}, ranks_.size());
+      if (!text.empty() && !(line++ == 0 && text.starts_with("#version"))) add_merge(text, "merges.txt");
     }
     if (ranks_.empty()) throw Error("merges.txt: empty");
-    for (unsigned byte = 0, spare = 256; byte < 256; ++byte) {
-      const bool prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-      letters_[byte] = encode_utf8(prints ? byte : spare++);
+  }
+  // tokenizer: the text of tokenizer.json. Throws Error for anything else.
+  explicit ClipBpe(std::string_view tokenizer) {
+    const auto json = nlohmann::json::parse(tokenizer.begin(), tokenizer.end(), nullptr, false);
+    const auto model = json.is_object() ? json.value("model", nlohmann::json()) : json;
+    if (!model.is_object() || !model.contains("vocab") || !model.contains("merges") || !model["merges"].is_array())
+      throw Error("tokenizer.json: expected a model with vocab and merges");
+    set_tokens(model["vocab"], "tokenizer.json");
+    for (const auto& merge : model["merges"]) {  // ["a", "b"]; before 2024 "a b"
+      const bool pair = merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
+      add_merge(pair                ? merge[0].get<std::string>() + " " + merge[1].get<std::string>()
+                : merge.is_string() ? merge.get<std::string>()
+                                    : "",
+                "tokenizer.json");
     }
+    if (ranks_.empty()) throw Error("tokenizer.json: merges: empty");
   }
 
   std::size_t vocabulary() const { return ids_.size(); }
@@ -57,7 +58,7 @@ class ClipBpe {
   std::int32_t end() const { return end_; }
   std::int32_t require(const std::string& token) const {
     const auto at = ids_.find(token);
-    if (at == ids_.end()) throw Error(detail::join({"vocab.json: token ", detail::printable(token), ": missing"}));
+    if (at == ids_.end()) throw Error(detail::join({"vocabulary: token ", detail::printable(token), ": missing"}));
     return at->second;
   }
 
@@ -73,6 +74,32 @@ class ClipBpe {
   }
 
  private:
+  void set_tokens(const nlohmann::json& json, std::string_view file) {
+    if (!json.is_object() || json.empty()) throw Error(detail::join({file, ": expected an object of tokens and ids"}));
+    for (const auto& [token, id] : json.items()) {
+      if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= json.size())
+        throw Error(detail::join({file, ": token ", detail::printable(token), ": expected an id below ", json.size()}));
+      ids_.emplace(token, id.get<std::int32_t>());
+    }
+    begin_ = require("<|startoftext|>");
+    end_ = require("<|endoftext|>");
+  }
+  // text: two parts and a space between them.
+  void add_merge(std::string_view text, std::string_view file) {
+    const std::size_t space = text.find(' ');
+    if (space == std::string_view::npos || space == 0 || space + 1 == text.size())
+      throw Error(detail::join({file, ": expected merges of two parts, found ", detail::printable(text)}));
+    ranks_.emplace(std::pair{std::string(text.substr(0, space)), std::string(text.substr(space + 1))}, ranks_.size());
+  }
+  static std::array<std::string, 256> byte_letters() {
+    std::array<std::string, 256> letters;
+    for (unsigned byte = 0, spare = 256; byte < 256; ++byte) {
+      const bool prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+      letters[byte] = encode_utf8(prints ? byte : spare++);
+    }
+    return letters;
+  }
+
   static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
   static bool is_digit(char c) { return c >= '0' && c <= '9'; }
   static char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
@@ -139,7 +166,7 @@ class ClipBpe {
 
   std::unordered_map<std::string, std::int32_t> ids_;
   std::map<std::pair<std::string, std::string>, std::size_t> ranks_;
-  std::array<std::string, 256> letters_;  // every byte as the printable character that stands for it
+  std::array<std::string, 256> letters_ = byte_letters();  // every byte as the printable character that stands for it
   std::int32_t begin_ = 0, end_ = 0;
 };
 

@@ -18,24 +18,25 @@ namespace mobilediffusion {
 // Looks like a SafetensorsFile to check_weights and read_weights.
 class WeightFiles {
  public:
-  // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else folder/stem.fp16.safetensors.
-  // Throws Error where none of them is there, where a shard is missing or damaged, and where index and shards disagree.
+  // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16 and
+  // bf16: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json. Throws Error where none of them is there, where
+  // a shard is missing or damaged, and where index and shards disagree.
   WeightFiles(const std::filesystem::path& folder, const std::string& stem) : name_((folder / stem).string()) {
-    const auto single = folder / (stem + ".safetensors"), half = folder / (stem + ".fp16.safetensors");
-    const auto index = folder / (stem + ".safetensors.index.json");
-    if (std::filesystem::exists(single)) {
-      name_ = single.string();
-      files_.emplace_back(single);
-    } else if (std::filesystem::exists(index)) {
-      name_ = index.string();
-      open_shards(folder, index);
-    } else if (std::filesystem::exists(half)) {
-      name_ = half.string();
-      files_.emplace_back(half);
-    } else {
+    for (const std::string variant : {"", ".fp16", ".bf16"}) {
+      const auto single = folder / (stem + variant + ".safetensors"),
+                 index = folder / (stem + ".safetensors.index" + variant + ".json");
+      if (std::filesystem::exists(single)) {
+        name_ = single.string();
+        files_.emplace_back(single);
+      } else if (std::filesystem::exists(index)) {
+        name_ = index.string();
+        open_shards(folder, index);
+      }
+      if (!files_.empty()) break;
+    }
+    if (files_.empty())
       throw Error(detail::join({"folder ", detail::printable(folder.string()), ": expected ", stem, ".safetensors or ", stem,
                                 ".safetensors.index.json with its shards, found neither"}));
-    }
     for (const SafetensorsFile& f : files_)
       for (const TensorView& t : f.tensors()) tensors_.push_back(t);
   }
@@ -47,10 +48,11 @@ class WeightFiles {
       if (const TensorView* t = f.find(name)) return t;
     return nullptr;
   }
-  // As SafetensorsFile's. Autoencoders published before 2023 call an attention's projections query, key, value and proj_attn.
+  // As SafetensorsFile's. Autoencoders published before 2023 call an attention's projections query, key, value and proj_attn;
+  // transformers 5 saves a text encoder without the prefix text_model.
   const TensorView& require(std::string_view name, std::span<const std::size_t> shape) const {
     const TensorView* tensor = find(name);
-    if (tensor == nullptr) tensor = find(first_name(name));
+    if (tensor == nullptr) tensor = find(other_name(name));
     if (tensor == nullptr)
       throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(name),
                                 ": missing, expected shape ", detail::to_text(shape)}));
@@ -65,7 +67,9 @@ class WeightFiles {
   }
 
  private:
-  static std::string first_name(std::string_view name) {
+  static std::string other_name(std::string_view name) {
+    if (constexpr std::string_view prefix = "text_model."; name.starts_with(prefix))
+      return std::string(name.substr(prefix.size()));
     static constexpr std::array<std::array<std::string_view, 2>, 4> names{
         {{".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}}};
     std::string out(name);
