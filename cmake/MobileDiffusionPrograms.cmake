@@ -15,13 +15,15 @@ if(MOBILEDIFFUSION_NATIVE)
   target_compile_options(mobilediffusion_program INTERFACE -march=native)
 endif()
 
-# The emoji data of the examples: drawn by FreeType and HarfBuzz. The target exists where both are.
+# The emoji data of the examples: drawn by FreeType and HarfBuzz; Eigen for the statistics of pictures. The target exists where
+# all are.
 find_package(PkgConfig QUIET)
 if(PkgConfig_FOUND)
   pkg_check_modules(MOBILEDIFFUSION_FONTS QUIET IMPORTED_TARGET freetype2 harfbuzz)
 endif()
-if(MOBILEDIFFUSION_FONTS_FOUND)
+find_package(Eigen3 QUIET NO_MODULE)
+if(MOBILEDIFFUSION_FONTS_FOUND AND TARGET Eigen3::Eigen)
   add_library(mobilediffusion_emoji INTERFACE)
   target_include_directories(mobilediffusion_emoji INTERFACE "${PROJECT_SOURCE_DIR}/examples")
-  target_link_libraries(mobilediffusion_emoji INTERFACE PkgConfig::MOBILEDIFFUSION_FONTS)
+  target_link_libraries(mobilediffusion_emoji INTERFACE PkgConfig::MOBILEDIFFUSION_FONTS Eigen3::Eigen)
 endif()

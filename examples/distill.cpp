@@ -21,7 +21,7 @@ namespace md = mobilediffusion;
 
 int main(int argc, char** argv) {
   emoji::DistillationOptions options;
-  options.model = MOBILEDIFFUSION_DEMO_MODEL;
+  options.model = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors";
   CLI::App app{"Fewer steps for the demo model", "distill"};
   std::string stage = "all", precision = "bf16";
   app.add_option("--model", options.model, "the model to start from")->capture_default_str();

@@ -24,8 +24,8 @@
 #include "common/progress.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
 
-#ifndef MOBILEDIFFUSION_DEMO_MODEL
-#define MOBILEDIFFUSION_DEMO_MODEL "emoji.safetensors"
+#ifndef MOBILEDIFFUSION_DEMO_FOLDER
+#define MOBILEDIFFUSION_DEMO_FOLDER "."
 #endif
 #ifndef MOBILEDIFFUSION_VERSION
 #define MOBILEDIFFUSION_VERSION "unknown"
@@ -39,14 +39,16 @@ using md::detail::printable;
 namespace {
 
 constexpr md::ModelConfig preset = md::presets::emoji;
-constexpr std::size_t largest_sheet = 1024;  // pictures
+constexpr std::size_t largest_sheet = 1024;   // pictures
+constexpr std::size_t most_steps_of_few = 4;  // that the model of one step is made for
 
 struct Options {
   std::vector<std::string> prompts;
-  std::string prompts_file, output, negative, model = MOBILEDIFFUSION_DEMO_MODEL;
+  std::string prompts_file, output, negative, model;
   std::uint64_t seed = 0;
-  std::size_t count = 1, steps = preset.sampler.steps;
-  float guidance = static_cast<float>(preset.sampler.guidance_percent) * 0.01f;
+  std::size_t count = 1;
+  std::optional<std::size_t> steps;  // default: what the model was made for
+  std::optional<float> guidance;
   md::Format format = md::Format::fp32;
   int threads = 0;
   bool quiet = false;
@@ -175,6 +177,8 @@ void generate(const Options& o) {
   for (const Prompt& p : prompts) check_prompt(model.tokenizer(), p.text, p.place);
   if (!o.negative.empty()) check_prompt(model.tokenizer(), o.negative, "negative ");
 
+  const std::size_t steps = o.steps.value_or(model.sampling().steps);
+  const float guidance = o.guidance.value_or(model.sampling().guidance);
   const std::string model_name = as_text(fs::path(o.model).filename().string());
   const std::string& fingerprint = model.metadata().at(md::detail::fingerprint_key);
   std::vector<md::Image> sheet;
@@ -185,18 +189,16 @@ void generate(const Options& o) {
       const auto start = std::chrono::steady_clock::now();
       md::Image image;
       {
-        examples::Progress progress(path.stem().string(), o.steps, 0, !o.quiet);
-        image = model.generate({.prompt = p.text, .negative = o.negative, .seed = seed, .steps = o.steps, .guidance = o.guidance},
+        examples::Progress progress(path.stem().string(), steps, 0, !o.quiet);
+        image = model.generate({.prompt = p.text, .negative = o.negative, .seed = seed, .steps = steps, .guidance = guidance},
                                [&](md::Progress step) {
                                  progress.update(step.step);
                                  return true;
                                });
       }
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::vector<std::pair<std::string, std::string>> text{{"prompt", p.text},
-                                                            {"seed", std::to_string(seed)},
-                                                            {"steps", std::to_string(o.steps)},
-                                                            {"guidance", shortest(o.guidance)}};
+      std::vector<std::pair<std::string, std::string>> text{
+          {"prompt", p.text}, {"seed", std::to_string(seed)}, {"steps", std::to_string(steps)}, {"guidance", shortest(guidance)}};
       if (!o.negative.empty()) text.emplace_back("negative", o.negative);
       if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));
       text.emplace_back("model", model_name);
@@ -230,17 +232,20 @@ int main(int argc, char** argv) {
       ->type_name("PATH");
   app.add_option("--negative", o.negative, "What to stay away from")->type_name("PROMPT");
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the first picture; default 0", [&](auto n) { o.seed = n; });
-  examples::add_whole(app, "--steps", 1, 1000, join({"Of the sampler; default ", o.steps}),
+  examples::add_whole(app, "--steps", 1, 1000, "Of the sampler; default: what the model was made for",
                       [&](auto n) { o.steps = static_cast<std::size_t>(n); });
   examples::add_number(app, "--guidance",
-                       join({"How strictly to follow the prompt, 1: without guidance; default ", shortest(o.guidance)}),
+                       "How strictly to follow the prompt, 1: without guidance; default: what the model was made for",
                        [&](float x) { o.guidance = x; });
   examples::add_whole(app, "--count", 1, 10000, "Pictures of each prompt, with the seeds that follow; default 1",
                       [&](auto n) { o.count = static_cast<std::size_t>(n); });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
   examples::add_format(app, [&](md::Format f) { o.format = f; });
-  app.add_option("--model", o.model, "Weights; default: the model of this repository")->type_name("FILE");
+  app.add_option("--model", o.model,
+                 join({"Weights; default: of this repository, the model of one step, or with more than ", most_steps_of_few,
+                       " steps, guidance or a negative prompt the base model"}))
+      ->type_name("FILE");
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   app.footer(
       "More than one picture also gives a contact sheet (up to 1024 pictures). Nothing is overwritten but a file that -o names.\n"
@@ -249,6 +254,10 @@ int main(int argc, char** argv) {
     if (o.prompts.empty() && o.prompts_file.empty()) throw CLI::RequiredError("a prompt, or --prompts FILE");
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
+  if (o.model.empty()) {
+    const bool base = true || o.steps.value_or(1) > most_steps_of_few || o.guidance.has_value() || !o.negative.empty();
+    o.model = MOBILEDIFFUSION_DEMO_FOLDER + std::string(base ? "/emoji.safetensors" : "/emoji_one_step.safetensors");
+  }
 #ifdef SIGXFSZ
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
 #endif

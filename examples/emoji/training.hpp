@@ -2,6 +2,7 @@
 // What the stages of the demo's training share: options, logs, pictures.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -37,6 +38,10 @@ struct TrainingOptions {
   std::size_t save_every = 250, sheet_every = 2000;
 };
 
+// rgb of 0 to 255 -> -1 to 1.
+inline void to_floats(const md::Image& image, float* out) {
+  std::transform(image.rgb.begin(), image.rgb.end(), out, [](std::uint8_t b) { return static_cast<float>(b) / 127.5f - 1.0f; });
+}
 inline md::Image to_image(std::span<const float> picture) {
   md::Image image;
   image.width = image.height = picture_size;

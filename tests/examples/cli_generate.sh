@@ -4,7 +4,7 @@
 draw() { run 0 "$generate" --model "$model" --steps 1 "$@"; }
 
 run 0 "$generate" --help
-says '--guidance' && says '--count' && says 'default 20'
+says '--guidance' && says '--count' && says 'default: what the model was made for'
 run 0 "$generate" --version
 says '^generate [0-9]'
 
