@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "io/image.hpp"
+#include "io/lora.hpp"
 #include "io/tokenizer.hpp"
 #include "layers/packed_weights.hpp"
 #include "model_source.hpp"
@@ -54,7 +55,10 @@ class TextToImage {
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out. Throws Error for one that is
   // not exactly this model, before anything of it is used. threads: 0 means all.
-  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(path, threads, activation_bytes) {}
+  explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(path, {}, threads) {}
+  // With adapters merged into the weights: drawing costs the same. Throws Error also as read_lora does.
+  TextToImage(const std::filesystem::path& path, const std::vector<LoraFile>& loras, int threads = 0)
+      : TextToImage(path, loras, threads, activation_bytes) {}
 
   // How it samples where a request does not say; which sampler is never asked of a request: a model is trained for one.
   const SamplingOptions& sampling() const { return sampling_; }
@@ -103,8 +107,8 @@ class TextToImage {
  protected:
   using Ids = std::array<std::int32_t, 2 * context_length>;  // prompt, then negative
 
-  TextToImage(const std::filesystem::path& path, int threads, std::size_t activations)
-      : TextToImage(path, ModelSource<M>(path), threads, activations) {}
+  TextToImage(const std::filesystem::path& path, const std::vector<LoraFile>& loras, int threads, std::size_t activations)
+      : TextToImage(path, ModelSource<M>(path), loras, threads, activations) {}
 
   Ids encode(const Request& request) const {
     Ids ids{};
@@ -145,14 +149,16 @@ class TextToImage {
   void note_peak(const Stack& stack) { peak_activation_bytes_ = std::max(peak_activation_bytes_, 4 * stack.peak()); }
 
  private:
-  TextToImage(const std::filesystem::path& path, const ModelSource<M>& source, int threads, std::size_t activations)
+  TextToImage(const std::filesystem::path& path, const ModelSource<M>& source, const std::vector<LoraFile>& loras, int threads,
+              std::size_t activations)
       : executor_(threads),
         tokenizer_(source.tokenizer()),
         metadata_(source.metadata()),
         sampling_(sampling_of(metadata_, Sampler::defaults, path.string())),
         weights_(F) {
+    LoraMerge<Weights> merge(weights_.weights(), loras);
     source.read(weights_.weights(),
-                [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, values); });
+                [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, merge(leaf, values)); });
     weights_.finish();
     activations_ = AlignedBuffer(activations / 4);  // after what reading needed is free again
   }
@@ -191,7 +197,9 @@ class ImageToImage : public TextToImage<M, F> {
            std::max({Sampler::stack_floats(1), Autoencoder::Decoder::stack_floats(Plan::inference, 1),
                      aligned(2 * latents) + Autoencoder::Encoder::stack_floats(Plan::inference, 1)}));
 
-  explicit ImageToImage(const std::filesystem::path& path, int threads = 0) : Base(path, threads, activation_bytes) {}
+  explicit ImageToImage(const std::filesystem::path& path, int threads = 0) : ImageToImage(path, {}, threads) {}
+  ImageToImage(const std::filesystem::path& path, const std::vector<LoraFile>& loras, int threads = 0)
+      : Base(path, loras, threads, activation_bytes) {}
 
   // A picture of the prompt that resembles the one given, the less the greater the strength (in (0, 1]): noise is added as it is
   // at that share of the way to noise, and taken away again in that share of the steps, at least one. Throws Error for a picture
