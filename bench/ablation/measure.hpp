@@ -12,7 +12,7 @@ namespace ablation {
 
 template <std::size_t I>
 Row measure(int threads, std::size_t repetitions) {
-  using Net = md::Unet<variants[I].unet>;
+  using Net = md::Unet<variants[I].unet.full>;
   Row row{Net::parameters, Net::macs, Net::weight_bytes, Net::activation_bytes, {}};
   if (repetitions == 0) return row;
   const md::Executor ex(threads);

@@ -87,6 +87,7 @@ struct EvaluationOptions {
   int threads = 0;
   std::optional<Level> level{};  // default: that of the training, as the file tells
   std::size_t limit = 200, blind = 64, sheet_pictures = 6;
+  std::size_t pictures_each = 1;  // of a prompt, each with noise of its own
   DrawingOptions drawing{.packed = md::Format::fp32};
   std::vector<std::string> wanted{};  // names of figures, vae_psnr among them; empty: all of the level
   std::filesystem::path sheet{};      // empty: none
@@ -247,8 +248,10 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
   Results out;
   EvaluationSheet sheet;
   for (std::size_t l = 0; l < lists.size(); ++l) {
-    const std::vector<Sample> samples = list_of(dataset, lists[l], o.limit);
-    if (samples.empty()) continue;
+    const std::vector<Sample> prompts = list_of(dataset, lists[l], o.limit);
+    if (prompts.empty()) continue;
+    std::vector<Sample> samples;
+    for (std::size_t k = 0; k < o.pictures_each; ++k) samples.insert(samples.end(), prompts.begin(), prompts.end());
     std::vector<std::string> captions;
     std::vector<md::Image> truth;
     for (const Sample& s : samples) {
@@ -268,9 +271,9 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
       out.emplace_back(name + "_blind", value_of(lower, f.statistic));
     }
     std::vector<EvaluationSheet::Triple> triples;
-    const std::size_t shown = std::min(o.sheet_pictures, samples.size());
+    const std::size_t shown = std::min(o.sheet_pictures, prompts.size());
     for (std::size_t k = 0; k < shown; ++k) {
-      const std::size_t i = k * samples.size() / shown;
+      const std::size_t i = k * prompts.size() / shown;
       triples.push_back({captions[i], {truth[i], reconstructed[i], generated[i]}});
     }
     sheet.add(lists[l], std::move(triples));

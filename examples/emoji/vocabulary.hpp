@@ -58,6 +58,16 @@ class Vocabulary {
     }
   }
 
+  // At most `count` of the concepts that are no people, evenly spread: a vocabulary that is learnt sooner.
+  Vocabulary some(std::size_t count) const {
+    if (count == 0) throw mobilediffusion::Error("vocabulary: expected at least 1 concept, found 0");
+    Vocabulary out = *this;
+    out.things_ = std::min(count, things_);
+    out.concepts_.clear();
+    for (std::size_t k = 0; k < out.things_; ++k) out.concepts_.push_back(concepts_[k * things_ / out.things_]);
+    return out;
+  }
+
   Level level() const { return level_; }
   std::size_t size() const { return concepts_.size(); }
   std::size_t things() const { return things_; }  // concepts 0..things() - 1 are no people

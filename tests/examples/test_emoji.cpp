@@ -120,6 +120,12 @@ TEST_CASE("emoji: levels nest", "[emoji]") {
   for (std::size_t i = 0; i < few.size(); ++i) CHECK(few[i].name == more[i].name);
   CHECK(more.find("Tokyo tower") == 8);
   CHECK_THROWS_AS(few.find("Tokyo tower"), mobilediffusion::Error);
+  const Vocabulary some = more.some(4), all = more.some(99);
+  REQUIRE(some.size() == 4);
+  CHECK(some.rivals(3) == std::pair<std::size_t, std::size_t>{0, 4});
+  for (std::size_t i = 0; i < 4; ++i) CHECK(some[i].name == more[i * 9 / 4].name);
+  CHECK(all.size() == 9);
+  CHECK_THROWS_AS(more.some(0), mobilediffusion::Error);
   CHECK(level_from("all") == Level::all);
   CHECK_THROWS_AS(level_from("everything"), mobilediffusion::Error);
 }
