@@ -5,7 +5,8 @@
 //
 // Ranks ask whether an object is nearer to its true picture than to those of all other concepts (top-1, or among the first
 // five); PSNR is that of the objects' boxes. NAME_vae is what the autoencoder alone scores, NAME_blind what pictures do that
-// were generated without the prompt: a model's figure lies between the two.
+// were generated without the prompt: a model's figure lies between the two. The Frechet distance compares all generated pictures
+// with the true ones, by features of the autoencoder's encoder; variety tells how much the noise changes a picture (grey levels).
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -33,17 +34,17 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"animals-foods", "objects", "all"}));
   examples::add_whole(app, "--limit", 1, 100000, "Prompts of each list; default 200",
                       [&](auto n) { o.limit = static_cast<std::size_t>(n); });
-  examples::add_whole(app, "--steps", 1, 1000, md::detail::join({"Of the sampler; default ", o.drawing.steps}),
-                      [&](auto n) { o.drawing.steps = static_cast<std::size_t>(n); });
+  examples::add_whole(app, "--steps", 1, 1000, "Of the sampler; default: what the model was made for",
+                      [&](auto n) { o.steps = static_cast<std::size_t>(n); });
   examples::add_number(app, "--guidance", "How strictly to follow the prompt; default: the model's",
-                       [&](float x) { o.drawing.guidance = x; });
+                       [&](float x) { o.guidance = x; });
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the noise; default 0", [&](auto n) { o.drawing.seed = n; });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
   examples::add_format(app, [&](md::Format f) { o.drawing.packed = f; });
   app.add_option("--sheet", sheet, "A picture of some prompts of each list: true, reconstructed, generated")
       ->type_name("FILE.png");
-  std::vector<std::string> names{"vae_psnr"};
+  std::vector<std::string> names(emoji::figures_of_sets.begin(), emoji::figures_of_sets.end());
   for (const emoji::Figure& f : emoji::figures) names.emplace_back(f.name);
   app.add_option("--figures", o.wanted, "Only these, separated by commas")
       ->delimiter(',')

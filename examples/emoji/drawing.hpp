@@ -84,8 +84,7 @@ class Autoencoder {
 };
 
 struct DrawingOptions {
-  std::size_t steps = demo.sampler.steps;
-  float guidance = static_cast<float>(demo.sampler.guidance_percent) * 0.01f;
+  md::SamplingOptions sampling = md::Sampling<demo>::defaults;
   std::uint64_t seed = 0;              // picture i has the noise of seed + i
   std::optional<md::Format> packed{};  // how the weights are kept; none: as in training
 };
@@ -120,7 +119,7 @@ std::vector<md::Image> draw_samples(const md::Executor& ex, const Weights& weigh
                         .batch = n,
                         .packed = o.packed.has_value(),
                         .format = o.packed.value_or(md::Format::fp32)};
-    Sampling::run(c, weights.text_encoder, weights.unet, ids.data(), seeds.data(), o.steps, o.guidance, z.data(),
+    Sampling::run(c, weights.text_encoder, weights.unet, ids.data(), seeds.data(), o.sampling, z.data(),
                   [](md::Progress) { return true; });
     vae.decode(z.data(), n, pictures.data());
     for (std::size_t i = 0; i < n; ++i) images.push_back(to_image({&pictures[i * picture_bytes], picture_bytes}));

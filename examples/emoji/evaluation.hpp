@@ -19,6 +19,7 @@
 #include "drawing.hpp"
 #include "mobilediffusion/model_file.hpp"
 #include "scoring.hpp"
+#include "statistics.hpp"
 #include "vae_pictures.hpp"
 
 namespace emoji {
@@ -50,6 +51,8 @@ inline constexpr std::array figures{
     Figure{"people_role_tone_top1", "people: held-out roles and tones", Statistic::top1},
     Figure{"people_role_gender_top1", "people: held-out roles and genders", Statistic::top1},
 };
+// Figures that belong to no list.
+inline constexpr std::array<std::string_view, 3> figures_of_sets{"vae_psnr", "frechet_distance", "variety"};
 inline bool of_people(const Figure& f) { return f.name.substr(0, 6) == "people"; }
 
 inline std::vector<Sample> list_of(const Dataset& d, std::string_view name, std::size_t limit) {
@@ -89,7 +92,10 @@ struct EvaluationOptions {
   std::size_t limit = 200, blind = 64, sheet_pictures = 6;
   std::size_t pictures_each = 1;  // of a prompt, each with noise of its own
   DrawingOptions drawing{.packed = md::Format::fp32};
-  std::vector<std::string> wanted{};  // names of figures, vae_psnr among them; empty: all of the level
+  // Instead of what a model's file asks for.
+  std::optional<std::size_t> steps{};
+  std::optional<float> guidance{};
+  std::vector<std::string> wanted{};  // names, also of figures_of_sets; empty: all of the level
   std::filesystem::path sheet{};      // empty: none
 };
 
@@ -103,6 +109,7 @@ class EvaluatedModel {
   EvaluatedModel(const std::filesystem::path& path, md::Format format) : EvaluatedModel(md::SafetensorsFile(path), format) {}
   const md::ModelWeights<M>& weights() const { return weights_.weights(); }
   const md::Tokenizer& tokenizer() const { return tokenizer_; }
+  const md::Metadata& metadata() const { return metadata_; }
   std::size_t concepts() const {  // of the training; 0: the file does not tell
     const auto at = metadata_.find("training.concepts");
     return at == metadata_.end() ? 0 : static_cast<std::size_t>(std::strtoull(at->second.c_str(), nullptr, 10));
@@ -164,9 +171,7 @@ inline std::vector<md::Image> reconstructions(Autoencoder& vae, const std::vecto
   std::vector<float> x(Autoencoder::group * picture_bytes), z(Autoencoder::group * Autoencoder::latents);
   for (std::size_t first = 0; first < truth.size(); first += Autoencoder::group) {
     const std::size_t n = std::min(Autoencoder::group, truth.size() - first);
-    for (std::size_t i = 0; i < n; ++i)
-      std::transform(truth[first + i].rgb.begin(), truth[first + i].rgb.end(), &x[i * picture_bytes],
-                     [](std::uint8_t b) { return static_cast<float>(b) / 127.5f - 1.0f; });
+    for (std::size_t i = 0; i < n; ++i) to_floats(truth[first + i], &x[i * picture_bytes]);
     vae.encode(x.data(), n, z.data());
     vae.decode(z.data(), n, x.data());
     for (std::size_t i = 0; i < n; ++i) out.push_back(to_image({&x[i * picture_bytes], picture_bytes}));
@@ -219,6 +224,8 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
     }
     if (std::find(lists.begin(), lists.end(), f.list) == lists.end()) lists.push_back(f.list);
   }
+  const bool distance = wants("frechet_distance");
+  if (distance && lists.empty()) throw md::Error("figure frechet_distance: expected a figure of a list beside it");
 
   const Dataset dataset(vocabulary, visibility_of(bitmaps), 1);
   const Scorer scorer(vocabulary, bitmaps);
@@ -234,12 +241,12 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
   const auto draw = [&](std::string_view title, const std::vector<std::string>& captions, DrawingOptions drawing) {
     examples::Progress progress(std::string(title), captions.size());
     auto images = draw_samples<M>(ex, weights, tokenizer, vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
-    if (drawing.guidance == o.drawing.guidance) seconds += progress.seconds(), drawn += images.size();
+    if (drawing.sampling.guidance == o.drawing.sampling.guidance) seconds += progress.seconds(), drawn += images.size();
     return images;
   };
 
   DrawingOptions unguided = o.drawing;
-  unguided.guidance = 1.0f;
+  unguided.sampling.guidance = 1.0f;
   unguided.seed = o.drawing.seed + (std::uint64_t{1} << 40);  // noise of its own
   const auto blind = draw("without prompts", std::vector<std::string>(o.blind), unguided);
   seconds = 0;
@@ -247,6 +254,7 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
 
   Results out;
   EvaluationSheet sheet;
+  std::vector<md::Image> all_true, all_reconstructed, all_generated;
   for (std::size_t l = 0; l < lists.size(); ++l) {
     const std::vector<Sample> prompts = list_of(dataset, lists[l], o.limit);
     if (prompts.empty()) continue;
@@ -270,6 +278,11 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
       out.emplace_back(name + "_vae", value_of(upper, f.statistic));
       out.emplace_back(name + "_blind", value_of(lower, f.statistic));
     }
+    if (distance) {
+      all_true.insert(all_true.end(), truth.begin(), truth.end());
+      all_reconstructed.insert(all_reconstructed.end(), reconstructed.begin(), reconstructed.end());
+      all_generated.insert(all_generated.end(), generated.begin(), generated.end());
+    }
     std::vector<EvaluationSheet::Triple> triples;
     const std::size_t shown = std::min(o.sheet_pictures, prompts.size());
     for (std::size_t k = 0; k < shown; ++k) {
@@ -279,6 +292,20 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
     sheet.add(lists[l], std::move(triples));
   }
 
+  if (distance) {
+    const Eigen::MatrixXd real = picture_features(vae, all_true);
+    out.emplace_back("frechet_distance", frechet_distance(real, picture_features(vae, all_generated)));
+    out.emplace_back("frechet_distance_vae", frechet_distance(real, picture_features(vae, all_reconstructed)));
+  }
+  if (wants("variety")) {
+    constexpr std::size_t each = 6;
+    std::vector<std::string> captions;
+    for (const Sample& s : dataset.seen_singles(12)) captions.insert(captions.end(), each, s.caption);
+    for (const Sample& s : dataset.seen_pairs(12)) captions.insert(captions.end(), each, s.caption);
+    DrawingOptions drawing = o.drawing;
+    drawing.seed += std::uint64_t{2} << 40;
+    out.emplace_back("variety", variety_of(draw("seeds", captions, drawing), each));
+  }
   if (wants("vae_psnr")) {
     const VaePictures pictures(1);
     out.emplace_back("vae_psnr", vae_psnr(vae, pictures, o.limit));
@@ -299,7 +326,7 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
   if (!o.sheet.empty() && !lists.empty())
     md::write_png(o.sheet, sheet.image(),
                   std::vector<std::pair<std::string, std::string>>{{"seed", std::to_string(o.drawing.seed)},
-                                                                   {"steps", std::to_string(o.drawing.steps)}});
+                                                                   {"steps", std::to_string(o.drawing.sampling.steps)}});
   return out;
 }
 
@@ -315,7 +342,11 @@ Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) 
     for (const Level l : {Level::objects, Level::all})
       if (Vocabulary(l, entries).size() == model.concepts()) level = l;
   const Vocabulary vocabulary(level, entries);
-  return evaluate<M>(ex, model.weights(), model.tokenizer(), vae, vocabulary, load_bitmaps(vocabulary), o);
+  EvaluationOptions used = o;
+  used.drawing.sampling = md::sampling_of(model.metadata(), md::Sampling<M>::defaults, path.string());
+  if (o.steps) used.drawing.sampling.steps = *o.steps;
+  if (o.guidance) used.drawing.sampling.guidance = *o.guidance;
+  return evaluate<M>(ex, model.weights(), model.tokenizer(), vae, vocabulary, load_bitmaps(vocabulary), used);
 }
 
 }  // namespace emoji
