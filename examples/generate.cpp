@@ -39,12 +39,11 @@ using md::detail::printable;
 namespace {
 
 constexpr md::ModelConfig preset = md::presets::emoji;
-constexpr std::size_t largest_sheet = 1024;   // pictures
-constexpr std::size_t most_steps_of_few = 4;  // that the model of one step is made for
+constexpr std::size_t largest_sheet = 1024;  // pictures
 
 struct Options {
   std::vector<std::string> prompts;
-  std::string prompts_file, output, negative, model;
+  std::string prompts_file, output, negative, model = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors";
   std::uint64_t seed = 0;
   std::size_t count = 1;
   std::optional<std::size_t> steps;  // default: what the model was made for
@@ -242,10 +241,7 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
   examples::add_format(app, [&](md::Format f) { o.format = f; });
-  app.add_option("--model", o.model,
-                 join({"Weights; default: of this repository, the model of one step, or with more than ", most_steps_of_few,
-                       " steps, guidance or a negative prompt the base model"}))
-      ->type_name("FILE");
+  app.add_option("--model", o.model, "Weights; default: the base model of this repository")->type_name("FILE");
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   app.footer(
       "More than one picture also gives a contact sheet (up to 1024 pictures). Nothing is overwritten but a file that -o names.\n"
@@ -254,10 +250,6 @@ int main(int argc, char** argv) {
     if (o.prompts.empty() && o.prompts_file.empty()) throw CLI::RequiredError("a prompt, or --prompts FILE");
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
-  if (o.model.empty()) {
-    const bool base = true || o.steps.value_or(1) > most_steps_of_few || o.guidance.has_value() || !o.negative.empty();
-    o.model = MOBILEDIFFUSION_DEMO_FOLDER + std::string(base ? "/emoji.safetensors" : "/emoji_one_step.safetensors");
-  }
 #ifdef SIGXFSZ
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
 #endif
