@@ -6,7 +6,7 @@
 Lets diffusers and transformers build the published configuration with seeded random weights and save it as a folder of their
 layout (--dtype, --shard-size, --variant), loads it with both sides, and compares a UNet pass, the encoder, the decoder, the text
 encoder (relative error, max |a - b| / max |b|) and a prompt's tokens. Exits with 1 above 1e-4. Ours and the reference compute in
-fp32, both from the weights as they are stored. Up to 8 GB of memory and, for the files, 6 GB of disk.
+fp32, both from the weights as they are stored. Up to 10 GB of memory and, for the files, 6 GB of disk.
 """
 import argparse
 import gc
