@@ -56,6 +56,11 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--sampler-share", options.sampler_share, "ufogen: of the samples at the sampler's own times")
       ->capture_default_str();
+  app.add_option("--intervals", options.intervals,
+                 "ufogen: pictures are judged with the noise of this share of the time earlier; 1: without")
+      ->capture_default_str();
+  app.add_option("--discriminator-every", options.discriminator_every, "ufogen: generator steps for one of the discriminator")
+      ->capture_default_str();
   app.add_option("--from", options.from, "ufogen: model file whose UNet to start from; default: --model");
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {

@@ -40,8 +40,9 @@ struct DistillationOptions {
   float guidance = md::Sampling<demo>::defaults.guidance;  // of the first teacher
   // UFOGen.
   std::size_t steps = 4000;  // of the generator
-  float rate = 2e-4f, discriminator_rate = 1e-4f;
-  float reconstruction = 1.0f, signal_power = 0.0f, sampler_share = 0.5f;
+  float rate = 2e-4f, discriminator_rate = 5e-4f;
+  float reconstruction = 10.0f, signal_power = 0.0f, sampler_share = 0.5f;
+  std::size_t intervals = 1, discriminator_every = 2;
 };
 
 // A model's file as training reads it: plain weights.
@@ -269,7 +270,7 @@ inline void train_progressive(DistillationData& data) {
   const std::size_t begin = done(), total = rounds * o.round_steps;
   Log log(o.out / "progressive.csv", begin,
           "step,seconds,samples_per_second,sampling_steps,loss,picture_error,gradient_norm,learning_rate");
-  Log variety(o.out / "progressive_variety.csv", begin, "step,seconds,sampling_steps,variety");
+  Log variety(o.out / "progressive_variety.csv", begin, "step,seconds,sampling_steps,variety,base_distance");
 
   examples::Progress progress("progressive", total, begin);
   Means<3> means;
@@ -292,7 +293,7 @@ inline void train_progressive(DistillationData& data) {
       if (step % o.save_every == 0 || last) trainer.save(checkpoint, data.identity());
       if (step % o.sheet_every == 0 || last) {
         md::write_png(o.out / ("progressive_" + std::to_string(step) + ".png"), data.sheet(trainer.state.average, {sampling}));
-        variety.row(step, progress.seconds(), sampling.steps, data.variety(trainer.state.average, sampling));
+        variety.row(step, progress.seconds(), sampling.steps, data.variety(trainer.state.average, sampling), data.base_variety());
       }
     }
     if (sampling.steps <= 8)
@@ -310,11 +311,14 @@ inline void train_ufogen(DistillationData& data) {
   options.micro_batch = o.micro_batch;
   options.seed = o.seed;
   options.generator.schedule = {o.rate, 0.03f * o.rate, 100, o.steps / 2, o.steps};
-  options.discriminator.schedule = {o.discriminator_rate, 0.03f * o.discriminator_rate, 100, o.steps / 4, o.steps / 2};
+  const std::size_t judged = o.steps / std::max<std::size_t>(o.discriminator_every, 1);  // its own steps
+  options.discriminator.schedule = {o.discriminator_rate, 0.03f * o.discriminator_rate, 50, judged / 2, judged};
   options.generator.ema_decay = 0.998f;
   options.reconstruction = o.reconstruction;
   options.signal_power = o.signal_power;
   options.sampler_share = o.sampler_share;
+  options.intervals = o.intervals;
+  options.discriminator_every = o.discriminator_every;
   const std::unique_ptr<PlainModel> from = o.from.empty() ? nullptr : std::make_unique<PlainModel>(o.from);
   md::train::UfogenTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder,
                                          from ? from->weights.unet : data.base.weights.unet);
@@ -325,7 +329,7 @@ inline void train_ufogen(DistillationData& data) {
   Log log(o.out / "ufogen.csv", begin,
           "step,seconds,samples_per_second,generator_loss,adversarial,reconstruction,one_step_error,logit_fake,"
           "discriminator_loss,logit_real,accuracy,generator_norm,discriminator_norm,learning_rate");
-  Log variety(o.out / "ufogen_variety.csv", begin, "step,seconds,one_step,four_steps");
+  Log variety(o.out / "ufogen_variety.csv", begin, "step,seconds,one_step,four_steps,base_distance");
   constexpr md::SamplingOptions one{md::SamplerKind::renoise, 1, 1.0f}, four{md::SamplerKind::renoise, 4, 1.0f};
 
   examples::Progress progress("ufogen", o.steps, begin);
@@ -356,7 +360,7 @@ inline void train_ufogen(DistillationData& data) {
     if (step % o.sheet_every == 0 || last) {
       md::write_png(o.out / ("ufogen_" + std::to_string(step) + ".png"), data.sheet(trainer.generator.average, {four, one}));
       variety.row(step, progress.seconds(), data.variety(trainer.generator.average, one),
-                  data.variety(trainer.generator.average, four));
+                  data.variety(trainer.generator.average, four), data.base_variety());
     }
   }
   data.write("emoji_one_step.safetensors", trainer.generator.average, one,

@@ -20,6 +20,11 @@ using Trainer = train::UfogenTrainer<presets::tiny>;
 using Net = Unet<presets::tiny.unet>;
 using Data = trainer_tests::ToyData<presets::tiny>;
 
+// The discriminator is the same network but for its last layer, of one channel instead of three.
+static_assert(Net::parameters - Discriminator<presets::tiny.unet>::parameters == 2 * (8 * 9 + 1));
+static_assert(Net::macs - Discriminator<presets::tiny.unet>::macs == 2 * (8 * 9) * 8 * 4);
+static_assert(Discriminator<presets::tiny.unet>::output_floats == 8 * 4);
+
 // The model that finetuning starts from.
 struct Base {
   gradient_tests::Bound<TextEncoder<presets::tiny.text>::Weights> text;
