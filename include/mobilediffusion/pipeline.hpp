@@ -213,6 +213,8 @@ class ImageToImage : public TextToImage<M, F> {
     return image_to_image(picture, request, strength, [](Progress) { return true; });
   }
 
+  // What steps default to where the model's are fewer: a single one, from noise alone, would not see what is kept.
+  static constexpr std::size_t inpaint_steps = 4;
   // The picture with the prompt painted where the mask is white. Where it is black, the picture stays byte for byte; between,
   // both are mixed. The prompt is of the whole picture. Noise in what is kept follows the sampler's times (Lugmayr et al., arXiv
   // 2201.09865, section 4.1). strength: below 1, what is painted over still shows through. Throws Error for a picture or mask
@@ -263,7 +265,9 @@ class ImageToImage : public TextToImage<M, F> {
   template <class OnStep>
   Image edit(const Image& picture, std::span<const std::uint8_t> mask, const Request& request, float strength, OnStep&& on_step) {
     const auto ids = Base::encode(request);
-    const SamplingOptions o = Base::options(request, Base::sampling());
+    SamplingOptions defaults = Base::sampling();
+    if (!mask.empty()) defaults.steps = std::max(defaults.steps, inpaint_steps);
+    const SamplingOptions o = Base::options(request, defaults);
     Image image(width, height);
     if (!edit(ids, request.seed, o.steps, o.guidance, picture.rgb, mask, strength, image.rgb, on_step)) return {};
     return image;

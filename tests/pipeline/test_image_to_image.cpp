@@ -265,6 +265,15 @@ TEST_CASE("a model samples as its file says where a request does not", "[image_t
   std::size_t steps = 0;
   by_renoise.generate(request, [&](Progress p) { return steps = p.steps, true; });
   CHECK(steps == 2);
+  // From noise alone one step would not see what is kept.
+  Model changing(renoise.model(), 1);
+  const auto count = [&](Progress p) { return steps = p.steps, true; };
+  changing.image_to_image(pattern(), request, 1.0f, count);
+  CHECK(steps == 2);
+  changing.inpaint(pattern(), lower_half(), request, 1.0f, count);
+  CHECK(steps == Model::inpaint_steps);
+  changing.inpaint(pattern(), lower_half(), said, 1.0f, count);
+  CHECK(steps == 2);
 
   const RandomModel<presets::tiny> random;
   const auto path = plain / "wrong.safetensors";

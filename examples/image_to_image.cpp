@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changes whole pictures by words: the prompt says what is to be seen, the strength how much of the old picture may go.
+//
+//   image_to_image --picture apple.png --prompt "a green apple" --strength 0.6 --out green.png
+//
+// --picture and --prompt may be given several times, in pairs, and --strength several values: then the result is a sheet with a
+// row for each pair, the old picture first and a new one for each strength after it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/arguments.hpp"
+#include "mobilediffusion/mobilediffusion.hpp"
+
+namespace md = mobilediffusion;
+
+int main(int argc, char** argv) {
+  std::string model_file = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors", out;
+  std::vector<std::string> pictures, prompts;
+  std::vector<float> strengths{0.6f};
+  md::Request request;
+  int threads = 0;
+  CLI::App app{"New pictures from pictures and words", "image_to_image"};
+  app.add_option("--picture", pictures, "PNG or JPEG of the model's size, 128 x 128")
+      ->required()
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  app.add_option("--prompt", prompts, "Of the new picture")->required()->type_name("PROMPT")->allow_extra_args(false);
+  app.add_option("--strength", strengths, "Above 0, at most 1: how much may change; default 0.6")->type_name("X");
+  app.add_option("--out", out, "PNG")->required()->type_name("FILE");
+  examples::add_whole(app, "--seed", 0, UINT64_MAX, "Default 0", [&](auto n) { request.seed = n; });
+  examples::add_whole(app, "--steps", 1, 1000, "From noise; a share of them is taken. Default: the model's",
+                      [&](auto n) { request.steps = static_cast<std::size_t>(n); });
+  examples::add_number(app, "--guidance", "Default: the model's", [&](float x) { request.guidance = x; });
+  examples::add_whole(app, "--threads", 0, 1024, "Default 0: all", [&](auto n) { threads = static_cast<int>(n); });
+  app.add_option("--model", model_file, "Weights; default: the model of this repository")->type_name("FILE");
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
+  try {
+    if (pictures.size() != prompts.size())
+      throw md::Error("expected a prompt for each picture, found " + std::to_string(prompts.size()) + " for " +
+                      std::to_string(pictures.size()));
+    md::ImageToImage<md::presets::emoji> model(model_file, threads);
+    std::vector<md::Image> sheet;
+    for (std::size_t i = 0; i < pictures.size(); ++i) {
+      sheet.push_back(md::read_image(pictures[i]));
+      const md::Image picture = sheet.back();
+      request.prompt = prompts[i];
+      for (const float strength : strengths) sheet.push_back(model.image_to_image(picture, request, strength));
+    }
+    md::write_png(out, sheet.size() == 2 ? sheet[1] : md::contact_sheet(sheet, 1 + strengths.size()));
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "image_to_image: %s\n", e.what());
+    return 1;
+  }
+  return 0;
+}
