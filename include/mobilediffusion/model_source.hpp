@@ -57,7 +57,7 @@ inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
       if (at == json.end()) continue;
       const auto token = at->is_object() && at->contains("content") ? (*at)["content"] : *at;
       if (!token.is_string()) throw Error(join({name, ": pad_token: expected a token"}));
-      pad = bpe.require(token.get<std::string>());
+      pad = bpe.add_special(token.get<std::string>());
       break;
     }
     return Tokenizer(std::move(bpe), pad);

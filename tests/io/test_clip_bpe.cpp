@@ -27,6 +27,7 @@ TEST_CASE("CLIP's tokenizer cuts words and merges pairs by rank", "[io][tokenize
   CHECK(text_of("\xC3\x80") == "\xC3\x83 \xC5\x82</w>");          // in lower case; byte A0 has no letter of its own
   CHECK(text_of("aaa") == "aa a</w>");
   CHECK(text_of("<|endoftext|>") == "<|endoftext|>");
+  CHECK(text_of(",<|endoftext|>cat") == ",</w> <|endoftext|> cat</w>");
   CHECK(text_of("") == "");
   CHECK_THROWS_AS(bpe.encode("z"), Error);
 }
@@ -61,6 +62,15 @@ TEST_CASE("CLIP's tokenizer is the same from the one file that transformers 5 wr
   expect(refusal(with("[]")), "tokenizer.json: merges: empty");
   for (const char* merges : {"[1]", R"(["aa"])", R"([["a"]])", R"([["a", 1]])", R"([["a", ""]])"})
     expect(refusal(with(merges)), "tokenizer.json: expected merges of two parts");
+}
+
+TEST_CASE("a special token is itself wherever it stands", "[io][tokenizer]") {
+  ClipBpe bpe(clip_files::vocab(), clip_files::merges());
+  CHECK_THROWS_AS(bpe.encode("red!"), Error);  // "!" as a word is "!</w>", which this vocabulary lacks
+  CHECK(bpe.add_special("!") == 0);
+  const int red = bpe.require("red</w>"), cat = bpe.require("cat</w>");
+  CHECK(bpe.encode("red!cat !! red") == std::vector<int>{red, 0, cat, 0, 0, red});
+  CHECK_THROWS_AS(bpe.add_special("?"), Error);
 }
 
 TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {

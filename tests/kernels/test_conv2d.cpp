@@ -118,12 +118,15 @@ Results run_reference(const ConvGeometry& g, std::size_t outputs) {
   return r;
 }
 
+// Of sums of fp32, relative to the root of their length. Without fused products, four to a vector, 432 of them are off by 4e-6.
+constexpr double rounding = 8e-6;
+
 void check(const Executor& ex, const Shape& shape, std::size_t outputs, double tolerance) {
   const ConvGeometry& g = shape.g;
   const Results found = run(ex, g, outputs), expected = run_reference(g, outputs);
   INFO(shape.name << ", channels " << g.channels << ", outputs " << outputs);
   CHECK(difference(found.y, expected.y, g.taps() * g.channels) < tolerance);
-  CHECK(difference(found.y_packed, expected.y_packed, g.taps() * g.channels) < 4e-6);
+  CHECK(difference(found.y_packed, expected.y_packed, g.taps() * g.channels) < rounding);
   const std::size_t seen = (g.upsample ? 4 : 1) * g.taps() * outputs;  // a pixel of a doubled image is four
   CHECK(difference(found.dx, expected.dx, seen) < tolerance);
   CHECK(difference(found.dw, expected.dw, g.out_pixels()) < tolerance);
@@ -135,7 +138,7 @@ TEST_CASE("conv2d and its gradients equal the definition", "[conv2d]") {
   const Executor ex(2);
   for (const std::size_t channels : {1u, 3u, 5u, 12u, 16u, 32u, 40u})
     for (const Shape& shape : shapes(channels))
-      for (const std::size_t outputs : {1u, 6u, 32u, 35u}) check(ex, shape, outputs, 4e-6);
+      for (const std::size_t outputs : {1u, 6u, 32u, 35u}) check(ex, shape, outputs, rounding);
 }
 
 namespace {
@@ -198,7 +201,7 @@ TEST_CASE("Winograd's filters and the phases of a doubled image equal the defini
           g.out_w = 2 * w;
           const auto expected = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
           found = packed_conv(ex, g, outputs, ConvMethod::phases, Format::fp32);
-          CHECK(difference(found, expected, k) < 4e-6);
+          CHECK(difference(found, expected, k) < rounding);
           CHECK(found == packed_conv(alone, g, outputs, ConvMethod::phases, Format::fp32));
           CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::winograd, Format::fp32), expected, k) < 5e-5);
           CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::phases, Format::bf16), expected, k) < 0.03);
@@ -245,7 +248,7 @@ TEST_CASE("conv2d across blocks of channels and pixels", "[conv2d]") {
   g.in_h = g.in_w = g.out_h = g.out_w = 13;
   for (const std::size_t channels : {96u, 100u}) {
     g.channels = channels;
-    check(Executor(2), {"large", g}, 72, 4e-6);
+    check(Executor(2), {"large", g}, 72, rounding);
     check(Executor(2, Precision::bf16), {"large", g}, 72, 3e-2);
   }
 }

@@ -119,6 +119,11 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   CHECK(picture(bare) == expected);
   CHECK(bare.tokenizer().encode("a red cat", 7) == whole.tokenizer().encode("a red cat", 7));
 
+  // Its padding is a token of its own also in a prompt, as transformers has it.
+  write_file(root / "tokenizer" / "tokenizer_config.json", R"({"pad_token": "!"})");
+  Tiny padded(root, 1);
+  CHECK(padded.tokenizer().encode("red!", 5) == std::vector<std::int32_t>{27, 22, 0, 28, 0});
+
   // Shards of a variant: only the index tells which.
   std::filesystem::rename(root / "unet" / "diffusion_pytorch_model.safetensors.index.json",
                           root / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json");

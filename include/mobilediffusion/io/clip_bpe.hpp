@@ -62,15 +62,31 @@ class ClipBpe {
     return at->second;
   }
 
+  // From now on this token of the vocabulary, wherever it stands in a text, is itself, as begin and end are. transformers takes
+  // the padding so: "!" of Stable Diffusion 2. Throws Error for one that the vocabulary lacks. Returns its id.
+  std::int32_t add_special(const std::string& token) {
+    const std::int32_t id = require(token);
+    if (token.empty()) throw Error("special token: empty");
+    specials_.emplace_back(token, id);
+    return id;
+  }
+
   // Without begin and end. text: UTF-8. Throws Error for a piece that the vocabulary lacks.
   std::vector<int> encode(std::string_view text) const {
     std::vector<int> out;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t length = word_length(text.substr(at));
-      if (!is_space(text[at])) append(text.substr(at, length), out);
-      at += length;
+    while (true) {
+      std::size_t first = text.npos;
+      const std::pair<std::string, std::int32_t>* special = nullptr;
+      for (const auto& s : specials_)
+        if (const std::size_t at = text.find(s.first); at < first) {
+          first = at;
+          special = &s;
+        }
+      append_words(text.substr(0, first), out);
+      if (special == nullptr) return out;
+      out.push_back(special->second);
+      text.remove_prefix(first + special->first.size());
     }
-    return out;
   }
 
  private:
@@ -81,8 +97,8 @@ class ClipBpe {
         throw Error(detail::join({file, ": token ", detail::printable(token), ": expected an id below ", json.size()}));
       ids_.emplace(token, id.get<std::int32_t>());
     }
-    begin_ = require("<|startoftext|>");
-    end_ = require("<|endoftext|>");
+    begin_ = add_special("<|startoftext|>");
+    end_ = add_special("<|endoftext|>");
   }
   // text: two parts and a space between them.
   void add_merge(std::string_view text, std::string_view file) {
@@ -107,8 +123,6 @@ class ClipBpe {
 
   static std::size_t word_length(std::string_view text) {
     if (is_space(text[0]) || is_digit(text[0])) return 1;
-    for (const std::string_view special : {"<|startoftext|>", "<|endoftext|>"})
-      if (text.starts_with(special)) return special.size();
     if (text[0] == '\'')
       for (const std::string_view ending : {"re", "ve", "ll", "s", "t", "m", "d"}) {
         std::size_t n = 0;
@@ -121,12 +135,15 @@ class ClipBpe {
     return n;
   }
 
-  // Merges the pair of the lowest rank until none is left.
-  void append(std::string_view word, std::vector<int>& out) const {
-    if (const auto whole = ids_.find(std::string(word)); word.starts_with("<|") && whole != ids_.end()) {
-      out.push_back(whole->second);
-      return;
+  void append_words(std::string_view text, std::vector<int>& out) const {
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t length = word_length(text.substr(at));
+      if (!is_space(text[at])) append_word(text.substr(at, length), out);
+      at += length;
     }
+  }
+  // Merges the pair of the lowest rank until none is left.
+  void append_word(std::string_view word, std::vector<int>& out) const {
     std::vector<std::string> parts;
     for (std::size_t i = 0; i < word.size(); ++i) {
       auto byte = static_cast<unsigned char>(lower(word[i]));
@@ -167,6 +184,7 @@ class ClipBpe {
   std::unordered_map<std::string, std::int32_t> ids_;
   std::map<std::pair<std::string, std::string>, std::size_t> ranks_;
   std::array<std::string, 256> letters_ = byte_letters();  // every byte as the printable character that stands for it
+  std::vector<std::pair<std::string, std::int32_t>> specials_;
   std::int32_t begin_ = 0, end_ = 0;
 };
 
