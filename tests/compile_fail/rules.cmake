@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# Mistakes that must not compile, one for each rule of the headers, with the words that the user must see. A configuration's
+# mistake is a change to the preset `tiny`, which is valid (control.cpp).
+include_guard()
+
+# mistake(<name> <words>): lines that follow `code` in a source of their own.
+function(mistake name words code)
+  set(source "${CMAKE_CURRENT_BINARY_DIR}/compile_fail/${name}.cpp")
+  file(CONFIGURE OUTPUT "${source}" CONTENT "// expect: mobilediffusion: @words@\n@code@\n" @ONLY)
+  set_property(GLOBAL APPEND PROPERTY mobilediffusion_mistakes "${source}")
+endfunction()
+
+# configuration(<part of the preset> <change> <what checks it> <words> [header])
+function(configuration name part change checks words)
+  set(header config/validate.hpp)
+  if(ARGC GREATER 5)
+    set(header ${ARGV5})
+  endif()
+  mistake(${name} "${words}" "#include <mobilediffusion/config/presets.hpp>
+#include <mobilediffusion/${header}>
+inline constexpr auto config = [] {
+  auto c = mobilediffusion::presets::tiny${part};
+  ${change}
+  return c;
+}();
+static_assert(mobilediffusion::${checks});")
+endfunction()
+function(unet name change words)
+  configuration(unet_${name} .unet "${change}" "ValidUnet<config>::value" "${words}")
+endfunction()
+function(vae name change words)
+  configuration(vae_${name} .vae "${change}" "ValidVae<config>::value" "${words}")
+endfunction()
+function(text name change words)
+  configuration(text_${name} .text "${change}" "ValidTextEncoder<config>::value" "${words}")
+endfunction()
+function(model name change words)
+  configuration(model_${name} "" "${change}" "ValidModel<config>::value" "${words}")
+endfunction()
+
+unet(levels "c.levels = 5;" "a UNet has 1 to 4 levels")
+unet(latents "c.latent_channels = 0;" "latents need at least one channel")
+unet(no_channels "c.stages[2].channels = 0;" "every level needs channels")
+unet(groups "c.stages[0].channels += 1;" "every stage's channels must be a multiple of `groups`")
+unet(down_resnets "c.stages[0].down_resnets = 0, c.stages[0].up_resnets = 1;" "a stage has 1 to 4 residual blocks on the way down")
+unet(skips "c.stages[0].up_resnets = c.stages[0].down_resnets;" "a stage has one residual block more on the way up than down")
+unet(transformer_alone "c.stages[0].down_transformers[3].depth = 1;" "a transformer stands behind a residual block")
+unet(size "c.height += 1;" "the latent height and width must be divisible by 2^(levels-1)")
+unet(middle "c.middle.resnets = 3;" "the middle has 0, 1 or 2 residual blocks")
+unet(middle_transformer "c.middle.resnets = 0;" "a middle without residual blocks has no transformers")
+unet(heads "c.attention.head_dim = c.attention.heads = 8;" "give either the dimension of a head or the number of heads")
+unet(context "c.context_length = 0;" "transformers attend to the text")
+unet(feed_forward "c.feed_forward.ratio = 5;" "the feed-forward ratio counts value and gate and must be even")
+vae(levels "c.levels = 5;" "a VAE has 1 to 4 levels")
+vae(patch "c.patch = 3;" "the VAE's patch is 1, 2 or 4")
+vae(size "c.height += 1;" "the picture must be divisible by the VAE's down-sampling")
+vae(widths "c.decoder_channels[0] += 1;" "every VAE width must be a positive multiple of `groups`")
+vae(resnets "c.decoder_resnets = 0;" "the VAE needs at least one residual block per level")
+vae(attention "c.middle = false, c.middle_attention = true;" "the VAE's attention stands in its middle")
+vae(attention_norm "c.groups = 0, c.middle = c.middle_attention = true;" "the VAE's attention is normalized")
+vae(latents "c.latent_channels = 0;" "latents need at least one channel")
+text(heads "c.heads = c.width + 1;" "the text width must be a multiple of its heads")
+text(length "c.length = 2;" "a caption needs room for its start, one token and its end")
+text(vocabulary "c.vocabulary = 4;" "the vocabulary holds four special tokens and at least one more")
+model(context_width "c.unet.context_width += 8;" "the UNet's `context_width` must equal the text encoder's `width`")
+model(context_length "c.unet.context_length += 1;" "the UNet's `context_length` must equal the text encoder's `length`")
+model(pooled "c.unet.pooled_width += 1;" "the UNet's `pooled_width` must equal the text encoder's `pooled` times its `width`")
+model(latents "c.unet.latent_channels += 1;" "UNet and VAE must agree on `latent_channels`")
+model(picture "c.vae.height *= 2;" "the VAE's picture must be the UNet's latents times the VAE's down-sampling")
+model(steps "c.sampler.steps = 0;" "the sampler takes 1 to 1000 steps")
+model(shift "c.sampler.shift_percent = 9;" "the sampler's shift is at least 0.1")
+
+# What a model refuses when it is made of its parts.
+configuration(net_refuses .unet "c.feed_forward.ratio = 5;" "Unet<config>::parameters > 0"
+  "the feed-forward ratio counts value and gate and must be even" models/unet.hpp)
+configuration(net_outputs .unet "" "Unet<config, 0>::parameters > 0" "a UNet puts out at least one channel" models/unet.hpp)
+configuration(net_heads .unet "c.attention.head_dim = 0, c.attention.heads = 5;" "Unet<config>::parameters > 0"
+  "attention width must be a multiple of its heads" models/unet.hpp)
+configuration(net_head_dim .unet "c.attention.head_dim = 0, c.attention.heads = 4;" "Unet<config>::parameters > 0"
+  "a head's dimension must be a multiple of 8" models/unet.hpp)
+mistake(group_norm "channels of a GroupNorm must be a multiple of its groups" "#include <mobilediffusion/layers/norm.hpp>
+static_assert(sizeof(mobilediffusion::GroupNorm<mobilediffusion::GroupNormSpec{.channels = 6, .groups = 4, .pixels = 1}>) > 0);")
+mistake(joined_without_norm "skips join in front of a GroupNorm" "#include <mobilediffusion/layers/norm.hpp>
+using Norm = mobilediffusion::GroupNorm<mobilediffusion::GroupNormSpec{.channels = 6, .groups = 0, .pixels = 1}>;
+auto* const forward = &Norm::forward_joined;")
+mistake(separable_padding "a separable convolution pads on all sides" "#include <mobilediffusion/layers/convolution.hpp>
+using namespace mobilediffusion;
+using Down = Convolution<ConvolutionSpec{.in = 8, .out = 8, .height = 4, .width = 4, .stride = 2, .pad_end = true, .separable = true}>;
+auto* const forward = &Down::forward;")
+mistake(latents_with_quant "normalize_latents folds the scale into conv_out and conv_in"
+  "#include <mobilediffusion/config/presets.hpp>
+#include <mobilediffusion/train/vae_trainer.hpp>
+auto const scale = &mobilediffusion::train::VaeTrainer<mobilediffusion::presets::tiny.vae>::normalize_latents;")
+
+# Weights that cannot be reflected.
+mistake(weights_with_constructor "weights are aggregates"
+  "#include <mobilediffusion/reflect/reflect.hpp>
+struct LinearWeights {
+  explicit LinearWeights(int) {}
+  mobilediffusion::Param<4> weight;
+};
+inline constexpr auto parameters = mobilediffusion::reflect::parameters<LinearWeights>();")
+set(fields "")
+foreach(i RANGE 33)
+  string(APPEND fields "mobilediffusion::Param<4> f${i}; ")
+endforeach()
+mistake(weights_with_many_fields "a weights struct has at most 32 fields" "#include <mobilediffusion/reflect/reflect.hpp>
+struct Weights { ${fields} };
+inline constexpr auto parameters = mobilediffusion::reflect::parameters<Weights>();")
+
+# Headers of others.
+mistake(stb_before "STB_*_IMPLEMENTATION is defined" "#define STB_IMAGE_IMPLEMENTATION
+#include <mobilediffusion/io/image.hpp>")
