@@ -55,7 +55,7 @@ inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
       const auto json = read_json(folder / name);
       const auto at = json.find("pad_token");
       if (at == json.end()) continue;
-      const auto token = at->is_object() && at->contains("content") ? (*at)["content"] : *at;
+      const nlohmann::json& token = at->is_object() && at->contains("content") ? (*at)["content"] : *at;  // not copied
       if (!token.is_string()) throw Error(join({name, ": pad_token: expected a token"}));
       pad = bpe.add_special(token.get<std::string>());
       break;

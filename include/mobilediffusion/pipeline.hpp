@@ -82,7 +82,8 @@ class TextToImage {
   template <class OnStep>
   bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
                 std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    check(ids, steps, guidance, rgb.size());
+    check(ids, steps, guidance);
+    check_bytes("rgb", rgb.size());
     Stack stack(activations_);
     Context c = context(stack);
     float* z = stack.take(Autoencoder::latent_floats);
@@ -122,12 +123,14 @@ class TextToImage {
   static SamplingOptions options(const Request& request, const SamplingOptions& defaults) {
     return {defaults.kind, request.steps.value_or(defaults.steps), request.guidance.value_or(defaults.guidance)};
   }
-  static void check(std::span<const std::int32_t> ids, std::size_t steps, float guidance, std::size_t bytes) {
+  static void check_bytes(const char* what, std::size_t bytes) {
+    if (bytes != width * height * 3)
+      throw Error(detail::join({what, ": expected ", width * height * 3, " bytes, found ", bytes}));
+  }
+  static void check(std::span<const std::int32_t> ids, std::size_t steps, float guidance) {
     if (steps < 1 || steps > 1000) throw Error(detail::join({"steps: expected 1 to 1000, found ", steps}));
     if (!(guidance >= 0.0f) || !std::isfinite(guidance))
       throw Error("guidance: expected a number of at least 0, found " + std::to_string(guidance));
-    if (bytes != width * height * 3)
-      throw Error(detail::join({"picture: expected room for ", width * height * 3, " bytes, found ", bytes}));
     for (std::int32_t id : ids)
       if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
         throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
@@ -156,9 +159,11 @@ class TextToImage {
         metadata_(source.metadata()),
         sampling_(sampling_of(metadata_, Sampler::defaults, path.string())),
         weights_(F) {
-    LoraMerge<Weights> merge(weights_.weights(), loras);
-    source.read(weights_.weights(),
-                [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, merge(leaf, values)); });
+    {
+      LoraMerge<Weights> merge(weights_.weights(), loras);
+      source.read(weights_.weights(),
+                  [&](const reflect::LeafView& leaf, std::span<const float> values) { weights_.set(leaf, merge(leaf, values)); });
+    }
     weights_.finish();
     activations_ = AlignedBuffer(activations / 4);  // after what reading needed is free again
   }
@@ -235,9 +240,10 @@ class ImageToImage : public TextToImage<M, F> {
   bool edit(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
             std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
             std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    Base::check(ids, steps, guidance, rgb.size());
-    Base::check(ids, steps, guidance, picture.size());
-    if (!mask.empty()) Base::check(ids, steps, guidance, mask.size());
+    Base::check(ids, steps, guidance);
+    Base::check_bytes("rgb", rgb.size());
+    Base::check_bytes("picture", picture.size());
+    if (!mask.empty()) Base::check_bytes("mask", mask.size());
     if (!(strength > 0.0f && strength <= 1.0f))
       throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
     Stack stack(Base::activations());
@@ -276,7 +282,7 @@ class ImageToImage : public TextToImage<M, F> {
   static void check_size(const char* what, const Image& image) {
     if (image.width != width || image.height != height)
       throw Error(detail::join({what, ": expected ", width, " x ", height, " pixels, found ", image.width, " x ", image.height}));
-    if (image.rgb.size() != pixels) throw Error(detail::join({what, ": expected ", pixels, " bytes, found ", image.rgb.size()}));
+    Base::check_bytes(what, image.rgb.size());
   }
 
   // In [0, 1]: how much of a pixel is painted.

@@ -118,13 +118,6 @@ struct Sampling {
                   OnStep&& on_step) {
     return run(within, text, net, ids, seeds, options, SamplingSource{}, z, on_step);
   }
-  // With DDIM.
-  template <class OnStep>
-  static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
-                  const std::int32_t* ids, const std::uint64_t* seeds, std::size_t steps, float guidance, float* z,
-                  OnStep&& on_step) {
-    return run(within, text, net, ids, seeds, SamplingOptions{.steps = steps, .guidance = guidance}, z, on_step);
-  }
 
  private:
   // z = (1 - painted) kept + painted z, painted [pixels] for z [pixels][channels]; exact where painted is 0 or 1.

@@ -58,6 +58,9 @@ TEST_CASE("CLIP's tokenizer is the same from the one file that transformers 5 wr
   for (const char* json :
        {"", "{", "[1]", "{}", R"({"model": 1})", R"({"model": {"vocab": {}}})", R"({"model": {"merges": []}})"})
     expect(refusal(json), "tokenizer.json: expected a model with vocab and merges");
+  const std::string deep = std::string(1 << 20, '[') + std::string(1 << 20, ']');  // no recursion over what a file nests
+  expect(refusal(deep), "tokenizer.json: expected a model with vocab and merges");
+  expect(refusal(R"({"model": )" + deep + "}"), "tokenizer.json: expected a model with vocab and merges");
   expect(refusal(R"({"model": {"vocab": [], "merges": []}})"), "tokenizer.json: expected an object");
   expect(refusal(with("[]")), "tokenizer.json: merges: empty");
   for (const char* merges : {"[1]", R"(["aa"])", R"([["a"]])", R"([["a", 1]])", R"([["a", ""]])"})

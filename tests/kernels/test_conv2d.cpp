@@ -219,6 +219,22 @@ TEST_CASE("a Winograd convolution whose tiles do not pass at once equals the def
   REQUIRE(plan.chunk < plan.tiles);
   CHECK(difference(packed_conv(ex, g, 170, ConvMethod::winograd, Format::fp32),
                    packed_conv(ex, g, 170, ConvMethod::patches, Format::fp32), 9 * 150) < 1e-4);
+
+  // Narrow formats: threads share panels of several heights, and the last chunk is not whole.
+  g.in_h = g.out_h = g.in_w = g.out_w = 50;
+  g.channels = 650;
+  constexpr std::size_t outputs = 40;
+  const auto exact = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
+  for (const Format format : {Format::bf16, Format::int8}) {
+    const kernels::detail::WinogradPlan narrow(g, outputs, format);
+    REQUIRE_FALSE(narrow.own);
+    REQUIRE(narrow.chunk < narrow.tiles);
+    REQUIRE(narrow.tiles % narrow.chunk != 0);
+    const auto found = packed_conv(ex, g, outputs, ConvMethod::winograd, format);
+    CHECK(difference(found, exact, 9 * g.channels) < (format == Format::bf16 ? 0.04 : 0.15));
+    CHECK(found == packed_conv(Executor(1), g, outputs, ConvMethod::winograd, format));
+    CHECK(found == packed_conv(Executor(5), g, outputs, ConvMethod::winograd, format));
+  }
 }
 
 TEST_CASE("conv2d refuses filters packed for another kind of convolution", "[conv2d]") {

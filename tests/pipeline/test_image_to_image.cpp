@@ -172,6 +172,21 @@ TEST_CASE("image to image gives the same bytes on any number of threads, and at 
   }
 }
 
+TEST_CASE("pictures from pictures in narrow formats are close to those in fp32", "[image_to_image]") {
+  const ModelFolder folder;
+  Model exact(folder.model(), 1);
+  const Image changed = exact.image_to_image(pattern(), cat), painted = exact.inpaint(pattern(), lower_half(), cat);
+  const auto check = [&]<Format F>(std::integral_constant<Format, F>, float least) {
+    ImageToImage<presets::tiny, F> one(folder.model(), 1), two(folder.model(), 2);
+    CHECK(psnr(one.image_to_image(pattern(), cat), changed) > least);
+    CHECK(psnr(one.inpaint(pattern(), lower_half(), cat), painted) > least);
+    CHECK(one.image_to_image(pattern(), cat) == two.image_to_image(pattern(), cat));
+    CHECK(one.inpaint(pattern(), lower_half(), cat) == two.inpaint(pattern(), lower_half(), cat));
+  };
+  check(std::integral_constant<Format, Format::bf16>{}, 20.0f);
+  check(std::integral_constant<Format, Format::int8>{}, 20.0f);
+}
+
 TEST_CASE("inpainting keeps what is black in the mask byte for byte, and mixes where it is grey", "[image_to_image]") {
   const ModelFolder folder;
   Model model(folder.model(), 1);
@@ -247,8 +262,10 @@ TEST_CASE("pictures, masks and strengths that cannot be used are refused, and ca
   const auto ids = ids_of(model, "a cat");
   CHECK_FALSE(model.edit(ids, 1, 3, 1.0f, picture.rgb, mask.rgb, 1.0f, rgb, [](Progress) { return false; }));
   CHECK(rgb == std::vector<std::uint8_t>(rgb.size(), 77));
-  refused([&] { model.edit(ids, 1, 3, 1.0f, std::span(picture.rgb).first(9), {}, 1.0f, rgb, go_on); }, "found 9");
-  refused([&] { model.edit(ids, 1, 3, 1.0f, picture.rgb, std::span(mask.rgb).first(9), 1.0f, rgb, go_on); }, "found 9");
+  refused([&] { model.edit(ids, 1, 3, 1.0f, std::span(picture.rgb).first(9), {}, 1.0f, rgb, go_on); },
+          "picture: expected 1536 bytes, found 9");
+  refused([&] { model.edit(ids, 1, 3, 1.0f, picture.rgb, std::span(mask.rgb).first(9), 1.0f, rgb, go_on); },
+          "mask: expected 1536 bytes, found 9");
 }
 
 TEST_CASE("a model samples as its file says where a request does not", "[image_to_image]") {

@@ -230,8 +230,7 @@ TEST_CASE("requests that cannot be met are refused, and the model goes on workin
 
   auto ids = ids_of(model, "a cat");
   std::vector<std::uint8_t> rgb(image.rgb.size());
-  expect(error_of([&] { model.generate(ids, 1, 3, 1.0f, std::span(rgb).first(5), go_on); }),
-         "expected room for 1536 bytes, found 5");
+  expect(error_of([&] { model.generate(ids, 1, 3, 1.0f, std::span(rgb).first(5), go_on); }), "rgb: expected 1536 bytes, found 5");
   for (const std::int32_t id : {-1, 40}) {
     ids[3] = id;
     expect(error_of([&] { model.generate(ids, 1, 3, 1.0f, rgb, go_on); }), "token id: expected 0 to 39, found ");

@@ -109,8 +109,8 @@ TEST_CASE("one step of a perfect student is two of its teacher's, guidance inclu
   const auto draw = [&](const Unet<presets::tiny.unet>::Weights& w, std::size_t steps, float guidance) {
     Stack stack(memory);
     std::vector<float> z(4 * Tiny::latents);
-    Tiny::run({ex, stack, 4, false}, *teacher.text, w, tokens.data(), seeds.data(), steps, guidance, z.data(),
-              [](Progress) { return true; });
+    Tiny::run({ex, stack, 4, false}, *teacher.text, w, tokens.data(), seeds.data(), {SamplerKind::ddim, steps, guidance},
+              z.data(), [](Progress) { return true; });
     return z;
   };
   const auto taught = draw(*teacher.unet, 2, 3.0f);
@@ -216,6 +216,16 @@ TEST_CASE("distillation refuses options and files that it cannot use", "[train][
   eight.sampling_steps = 8;
   Trainer other(ex, eight, *teacher.text, *teacher.unet);
   expect(error_of([&] { other.load(folder / "four"); }), "began with 8 steps, found 4 in round 0");
+  Metadata wrapped;  // 2^63 + 4 steps, doubled once, are 8 in 64 bits
+  std::vector<TensorToWrite> tensors;
+  const SafetensorsFile four(folder / "four");
+  wrapped = four.metadata();
+  wrapped["round"] = "1";
+  wrapped["sampling_steps"] = "9223372036854775812";
+  other.state.list(tensors, "student.");
+  list_weights(tensors, "teacher.", *teacher.unet, Dtype::f32);
+  write_safetensors(folder / "wrapped", tensors, wrapped);
+  expect(error_of([&] { other.load(folder / "wrapped"); }), "began with 8 steps, found 9223372036854775812 in round 1");
   other.halve();
   other.save(folder / "halved");
   Trainer again(ex, eight, *teacher.text, *teacher.unet);

@@ -289,6 +289,7 @@ TEST_CASE("a file of adapters comes back as it was, and drawing with it is drawi
     CHECK(ImageToImage<presets::tiny>(model, {{path, scale}}, 1).generate(cat) == expected);
   }
   CHECK(TextToImage<presets::tiny>(model, {{path, 0.0f}}, 1).generate(cat) == plain);
+  expect(error_of([&] { TextToImage<presets::tiny> unused(model, {{path, 3e38f}}, 1); }), "expected finite numbers once merged");
   // Two at once: the same one twice is once with twice the scale, up to rounding.
   const Image once = TextToImage<presets::tiny>(model, {{path, 0.5f}}, 1).generate(cat),
               twice = TextToImage<presets::tiny>(model, {{path, 0.25f}, {path, 0.25f}}, 1).generate(cat);
@@ -345,6 +346,13 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
            f.metadata.clear();
          }),
          "rank: expected 1 to 24");
+  expect(refusal([&](File& f) {
+           const std::string out = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_";
+           f.tensors = {tensor(a, {0, 24}), tensor(b, {24, 0}), tensor(out + "A.weight", {2, 24}),
+                        tensor(out + "B.weight", {24, 2})};
+           f.metadata.clear();
+         }),
+         "to_out.0.lora_A.weight\": expected shape [0, 24], found [2, 24]");
   expect(refusal([&](File& f) {
            f.tensors.push_back(tensor("unet.conv_in.lora_A.weight", {2, 3}));
          }),

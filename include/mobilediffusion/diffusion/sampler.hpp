@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sampling: DDIM (Song et al., arXiv 2010.02502, eta = 0), UFOGen's (Xu et al., arXiv 2311.09257, section 4.2) and
+// Sampling: DDIM (Song et al., arXiv 2010.02502, eta = 0), UFOGen's (Xu et al., arXiv 2311.09257) and
 // classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace mobilediffusion {
 
-// What a request may choose.
+// How to sample. A request may choose steps and guidance.
 struct SamplingOptions {
   SamplerKind kind = SamplerKind::ddim;
   std::size_t steps = 20;  // 1 to 1000

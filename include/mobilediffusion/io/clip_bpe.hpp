@@ -39,9 +39,10 @@ class ClipBpe {
   // tokenizer: the text of tokenizer.json. Throws Error for anything else.
   explicit ClipBpe(std::string_view tokenizer) {
     const auto json = nlohmann::json::parse(tokenizer.begin(), tokenizer.end(), nullptr, false);
-    const auto model = json.is_object() ? json.value("model", nlohmann::json()) : json;
-    if (!model.is_object() || !model.contains("vocab") || !model.contains("merges") || !model["merges"].is_array())
+    const auto at = json.find("model");  // the end also where json is no object
+    if (at == json.end() || !at->is_object() || !at->contains("vocab") || !at->contains("merges") || !(*at)["merges"].is_array())
       throw Error("tokenizer.json: expected a model with vocab and merges");
+    const nlohmann::json& model = *at;  // not copied: a copy recurses as deep as the file nests
     set_tokens(model["vocab"], "tokenizer.json");
     for (const auto& merge : model["merges"]) {  // ["a", "b"]; before 2024 "a b"
       const bool pair = merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();

@@ -109,6 +109,13 @@ inline std::vector<std::size_t> lora_shape(const reflect::LeafType& type, std::s
   shape.resize(type.file_shape.size(), 1);
   return shape;
 }
+// Which of the leafs is the pair's matrix. Throws Error where none is.
+inline std::size_t place_of(const LoraPair& pair, std::span<const reflect::LeafView> leafs) {
+  const auto at = std::find_if(leafs.begin(), leafs.end(),
+                               [&](const reflect::LeafView& leaf) { return leaf.path == pair.path && leaf.type == pair.type; });
+  if (at == leafs.end()) throw Error(join({"lora: the weights have no such matrix: ", pair.path}));
+  return static_cast<std::size_t>(at - leafs.begin());
+}
 }  // namespace detail
 
 // For every matrix of W whose path `adapts` accepts: A normal with variance 1 / columns, B zero, so that nothing changes yet.
@@ -135,12 +142,7 @@ template <class W>
 void merge_lora(W& weights, const Lora& lora, float scale = 1.0f) {
   std::vector<float*> matrices;
   const auto leafs = reflect::leafs(weights);
-  for (const LoraPair& p : lora.pairs()) {
-    const auto at = std::find_if(leafs.begin(), leafs.end(),
-                                 [&](const reflect::LeafView& leaf) { return leaf.path == p.path && leaf.type == p.type; });
-    if (at == leafs.end()) throw Error(detail::join({"lora: the weights have no such matrix: ", p.path}));
-    matrices.push_back(at->data());
-  }
+  for (const LoraPair& p : lora.pairs()) matrices.push_back(leafs[detail::place_of(p, leafs)].data());
   for (std::size_t i = 0; i < matrices.size(); ++i) lora.add_to(lora.pairs()[i], scale, matrices[i]);
 }
 
@@ -183,7 +185,7 @@ Lora read_lora(const std::filesystem::path& path) {
     const TensorView *a = file.find(a_name), *b = file.find(b_name);
     if (a == nullptr && b == nullptr) continue;
     if (a == nullptr || b == nullptr) fail({"tensor ", a == nullptr ? a_name : b_name, ": missing beside its partner"});
-    if (rank == 0) rank = a->shape.empty() ? 0 : a->shape[0];
+    if (pairs.empty()) rank = a->shape.empty() ? 0 : a->shape[0];
     const LoraPair pair{leaf.path, leaf.type, nullptr, nullptr};
     file.require(a_name, detail::lora_shape(*leaf.type, rank, leaf.type->columns));
     file.require(b_name, detail::lora_shape(*leaf.type, leaf.type->rows, rank));
@@ -253,15 +255,20 @@ class LoraMerge {
   LoraMerge(const LoraMerge&) = delete;
   LoraMerge& operator=(const LoraMerge&) = delete;
 
-  // values of the leaf, with what is to be added; valid until the next call.
+  // values of the leaf, with what is to be added; valid until the next call. Throws Error where the sum is not finite.
   std::span<const float> operator()(const reflect::LeafView& leaf, std::span<const float> values) {
+    bool changed = false;
     for (const Place& place : places_) {
       if (place.slot != leaf.slot) continue;
-      if (values.data() != merged_.data()) merged_.assign(values.begin(), values.end());
+      if (!changed) merged_.assign(values.begin(), values.end());
+      changed = true;
       loras_[place.lora].add_to(*place.pair, place.scale, merged_.data());
-      values = merged_;
     }
-    return values;
+    if (!changed) return values;
+    if (!std::all_of(merged_.begin(), merged_.end(), [](float x) { return std::isfinite(x); }))
+      throw Error(
+          detail::join({"lora: ", leaf.path, ": expected finite numbers once merged, found NaN or infinity; lower the scale"}));
+    return merged_;
   }
 
  private:

@@ -24,7 +24,8 @@ class PackedWeights {
     reflect::bind_packed(weights_, blob_.data(), format);
   }
   // Copies weights that are bound and not packed.
-  PackedWeights(W& plain, Format format) : PackedWeights(format) {
+  PackedWeights(const W& plain, Format format) : PackedWeights(format) { copy(plain); }
+  void copy(const W& plain) {
     const auto from = reflect::leafs(plain), to = reflect::leafs(weights_);
     for (std::size_t i = 0; i < from.size(); ++i) set(to[i], {from[i].data(), from[i].type->count});
   }

@@ -393,7 +393,7 @@ class Unet {
 };
 
 // The same network with a logit for each place of the latents: whether what it reads there is real. Its tensors are the UNet's
-// but for conv_out, so it can start from a trained one (UFOGen, Xu et al., arXiv 2311.09257, section 4.3).
+// but for conv_out, so it can start from a trained one (UFOGen, Xu et al., arXiv 2311.09257).
 template <UnetConfig C>
 using Discriminator = Unet<C, 1>;
 

@@ -122,7 +122,8 @@ class DistillationTrainer {
     check_weights<Weights>(file, "teacher.");
     const std::size_t step = number_of(file, "step"), round = number_of(file, "round"),
                       sampling_steps = number_of(file, "sampling_steps");
-    if (sampling_steps == 0 || round >= 64 || sampling_steps << round != options_.sampling_steps)
+    if (sampling_steps == 0 || round >= 64 || sampling_steps != options_.sampling_steps >> round ||
+        sampling_steps << round != options_.sampling_steps)
       throw Error("file " + file.name() + ": expected a training that began with " + std::to_string(options_.sampling_steps) +
                   " steps, found " + std::to_string(sampling_steps) + " in round " + std::to_string(round));
     AlignedBuffer blob(TrainState<Weights>::floats);
@@ -158,11 +159,13 @@ class DistillationTrainer {
     const auto a = reflect::leafs(from), b = reflect::leafs(to);
     for (std::size_t i = 0; i < a.size(); ++i) std::copy_n(a[i].data(), a[i].type->count, b[i].data());
   }
-  void pack() { packed_ = PackedWeights<Weights>(teacher_, options_.teacher_format); }
+  void pack() {
+    packed_.copy(teacher_);
+    packed_.finish();
+  }
   void begin() {
-    state = TrainState<Weights>();
     copy(teacher_, state.weights);
-    state.start_average();
+    state.restart();
     pack();
   }
 

@@ -5,16 +5,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "../core/random.hpp"
-#include "../diffusion/schedule.hpp"
 #include "../io/lora.hpp"
-#include "diffusion_trainer.hpp"
+#include "diffusion_loss.hpp"
+#include "passes.hpp"
 
 namespace mobilediffusion::train {
 
@@ -40,10 +39,7 @@ struct LoraReport {
 template <ModelConfig M>
 class LoraTrainer {
   static_assert(ValidModel<M>::value);
-  using Text = TextEncoder<M.text>;
-  using Net = Unet<M.unet>;
   using Weights = DiffusionWeights<M>;
-  static constexpr std::size_t latents = Net::latent_floats, length = M.text.length;
 
  public:
   Lora lora;  // made or read for DiffusionWeights<M>
@@ -52,14 +48,18 @@ class LoraTrainer {
   // base: bound, not packed; read at every step. Throws Error for options that do not fit together and for an adapter that is
   // not of these weights.
   LoraTrainer(const Executor& ex, LoraTrainerOptions options, const Weights& base, Lora start)
-      : lora(std::move(start)), ex_(ex), options_(checked(options)), merged_(base) {
+      : lora(std::move(start)),
+        ex_(ex),
+        options_(checked(options)),
+        merged_(base),
+        workers_(ex, options.batch / options.micro_batch, diffusion_stack_floats<M>(options.micro_batch)),
+        gradients_(workers_.size()),
+        sums_(options.batch / options.micro_batch) {
     const auto leafs = reflect::leafs(merged_);
     std::size_t floats = 0;
     for (const LoraPair& p : lora.pairs()) {
-      const auto at = std::find_if(leafs.begin(), leafs.end(),
-                                   [&](const reflect::LeafView& leaf) { return leaf.path == p.path && leaf.type == p.type; });
-      if (at == leafs.end()) throw Error("lora: the weights have no such matrix: " + p.path);
-      adapted_.push_back({static_cast<std::size_t>(at - leafs.begin()), at->data(), nullptr});
+      const std::size_t leaf = mobilediffusion::detail::place_of(p, leafs);
+      adapted_.push_back({leaf, leafs[leaf].data(), nullptr});
       floats += p.type->storage;
       adapts_text_ = adapts_text_ || p.path.starts_with("text_encoder.");
     }
@@ -69,13 +69,7 @@ class LoraTrainer {
       adapted_[i].merged = *leafs[adapted_[i].leaf].slot = next;  // the others stay where they are
       next += lora.pairs()[i].type->storage;
     }
-    const std::size_t passes = options_.batch / options_.micro_batch, threads = static_cast<std::size_t>(ex.threads()),
-                      workers = threads <= passes ? threads : 1;
-    for (std::size_t i = 0; i < workers; ++i)
-      workers_.push_back(
-          std::make_unique<Worker>(ex.threads() / static_cast<int>(workers), ex.precision(), stack_floats(options_.micro_batch)));
-    sums_.resize(passes);
-    for (std::size_t i = 0; i < passes; ++i) sums_[i] = AlignedBuffer(lora.memory().size());
+    for (AlignedBuffer& sum : sums_) sum = AlignedBuffer(lora.memory().size());
     first_ = AlignedBuffer(lora.memory().size());
     second_ = AlignedBuffer(lora.memory().size());
     merge();
@@ -109,18 +103,17 @@ class LoraTrainer {
   float gradients(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional) {
     if (pictures.size() != options_.batch) throw Error("training: expected as many latents as the batch has samples");
     merge();
+    const DiffusionBatch batch{
+        pictures, ids, unconditional, step_count, options_.seed, options_.caption_dropout, options_.noise_share};
+    const std::size_t n = options_.micro_batch;
     std::vector<double> losses(sums_.size());
-    const auto some = [&](std::size_t begin, std::size_t end, Worker& worker) {
-      for (std::size_t i = begin; i < end; ++i) {
-        losses[i] = pass(pictures, ids, unconditional, i * options_.micro_batch, worker);
-        project(worker, sums_[i].data());
-      }
-    };
-    if (workers_.size() == 1) some(0, sums_.size(), *workers_.front());
-    else
-      ex_.parallel_for(sums_.size(), 1, [&](std::size_t begin, std::size_t end, int thread) {
-        some(begin, end, *workers_[static_cast<std::size_t>(thread)]);
-      });
+    workers_.run([&](std::size_t i, std::size_t worker, const Executor& ex, Stack& stack) {
+      Gradients& g = gradients_[worker];
+      g.memory.zero();
+      const auto samples = diffusion_loss<M>(batch, i * n, n, ex, stack, merged_, g.weights, adapts_text_).samples;
+      losses[i] = std::accumulate(samples.begin(), samples.end(), 0.0);
+      project(ex, g.leafs, sums_[i].data());
+    });
     double loss = losses.front();
     for (std::size_t i = 1; i < sums_.size(); ++i) {
       add(ex_, sums_.front().data(), sums_[i].data(), sums_[i].size());
@@ -135,26 +128,16 @@ class LoraTrainer {
     const float* base;  // the matrix as it was
     float* merged;
   };
-  // What one thread, or all of them together, compute a pass with. The gradients are those of all weights: backward passes know
-  // nothing of adapters.
-  struct Worker {
-    Worker(int threads, Precision precision, std::size_t floats)
-        : executor(threads, precision), memory(floats), gradient_memory(reflect::storage_floats<Weights>()), stack(memory) {
-      reflect::bind(gradients, gradient_memory.data());
-      leafs = reflect::leafs(gradients);
+  // Of one worker, and of all weights: backward passes know nothing of adapters.
+  struct Gradients {
+    Gradients() : memory(reflect::storage_floats<Weights>()) {
+      reflect::bind(weights, memory.data());
+      leafs = reflect::leafs(weights);
     }
-    Executor executor;
-    AlignedBuffer memory, gradient_memory;
-    Stack stack;
-    Weights gradients{};
+    AlignedBuffer memory;
+    Weights weights{};
     std::vector<reflect::LeafView> leafs;
   };
-
-  static constexpr std::size_t stack_floats(std::size_t n) {
-    return Text::stack_floats(Plan::training, n) + Net::stack_floats(Plan::training, n) +
-           4 * Net::stack_floats(Plan::inference, n) + 4 * Text::stack_floats(Plan::inference, n) +
-           8 * n * (latents + Text::context_floats) + (std::size_t{1} << 22);
-  }
 
   static LoraTrainerOptions checked(LoraTrainerOptions o) {
     if (o.batch == 0 || o.micro_batch == 0 || o.batch % o.micro_batch != 0)
@@ -173,73 +156,19 @@ class LoraTrainer {
   }
 
   // From the gradients of the matrices to those of A and B.
-  void project(const Worker& worker, float* out) const {
+  void project(const Executor& ex, std::span<const reflect::LeafView> leafs, float* out) const {
     using kernels::Operand;
     const std::size_t rank = lora.rank();
     for (std::size_t i = 0; i < adapted_.size(); ++i) {
       const LoraPair& p = lora.pairs()[i];
       const std::size_t rows = p.type->rows, columns = p.type->columns;
-      const Operand d = Operand::dense(worker.leafs[adapted_[i].leaf].data(), rows, columns, columns);
+      const Operand d = Operand::dense(leafs[adapted_[i].leaf].data(), rows, columns, columns);
       float *da = out + (p.a - lora.memory().data()), *db = out + (p.b - lora.memory().data());
-      kernels::matmul_nt(worker.executor, rows, rank, columns, d, Operand::dense(p.a, rank, columns, columns), db, rank, {});
-      kernels::matmul_tn(worker.executor, rank, columns, rows, Operand::dense(p.b, rows, rank, rank), d, da, columns, {});
+      kernels::matmul_nt(ex, rows, rank, columns, d, Operand::dense(p.a, rank, columns, columns), db, rank, {});
+      kernels::matmul_tn(ex, rank, columns, rows, Operand::dense(p.b, rows, rank, rank), d, da, columns, {});
     }
     const float factor = lora.alpha() / static_cast<float>(rank);
     for (std::size_t i = 0; i < lora.memory().size(); ++i) out[i] *= factor;
-  }
-
-  // Forward and backward of samples first to first + micro_batch; the sum of their losses.
-  double pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional,
-              std::size_t first, Worker& worker) const {
-    const std::size_t n = options_.micro_batch;
-    Stack& stack = worker.stack;
-    stack.release(0);
-    stack.keep(true);
-    worker.gradient_memory.zero();
-    Context c{worker.executor, stack, n, false};
-    std::vector<std::int32_t> tokens(n * length);
-    float *z = stack.take(n * latents), *goal = stack.take(n * latents), *times = stack.take(n);
-    const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::uint64_t stream = 0x100000000u + step_count * options_.batch + first + i;
-      Random draw(options_.seed, stream);
-      // Stratified over the batch: every step sees all of [0, 1).
-      const float place = (static_cast<float>(first + i) + draw.uniform()) / static_cast<float>(options_.batch);
-      const bool dropped = draw.uniform() < options_.caption_dropout, noise_alone = draw.uniform() < options_.noise_share;
-      const float t = noise_alone ? 1.0f : shifted(place, shift);
-      const NoiseLevel level = noise_level(M.sampler.schedule, t);
-      times[i] = timestep(M.sampler.schedule, t);
-      std::copy_n(dropped ? unconditional : ids + (first + i) * length, length,
-                  tokens.begin() + static_cast<std::ptrdiff_t>(i * length));
-      float* eps = goal + i * latents;  // becomes the target in place
-      Random(options_.seed, stream).normals({eps, latents});
-      const float* x = pictures[first + i];
-      for (std::size_t j = 0; j < latents; ++j) {
-        z[i * latents + j] = level.alpha * x[j] + level.sigma * eps[j];
-        eps[j] = target(M.sampler.prediction, level, x[j], eps[j]);
-      }
-    }
-    float* context = stack.take(n * Text::context_floats);
-    float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
-    float* y = stack.take(n * latents);
-    typename Text::Saved text{};
-    typename Net::Saved net{};
-    Text::forward(c, merged_.text_encoder, tokens.data(), context, pooled, text);
-    Net::forward(c, merged_.unet, z, times, context, pooled, y, net);
-    stack.keep(false);
-
-    const float unit = 2.0f / static_cast<float>(options_.batch * latents);
-    double loss = 0;
-    for (std::size_t i = 0; i < n * latents; ++i) {
-      const float e = y[i] - goal[i];
-      loss += static_cast<double>(e) * static_cast<double>(e);
-      y[i] = unit * e;
-    }
-    float* d_context = stack.take_zeroed(n * Text::context_floats);
-    float* d_pooled = M.text.pooled > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
-    Net::backward(c, merged_.unet, worker.gradients.unet, net, y, nullptr, d_context, d_pooled);
-    if (adapts_text_) Text::backward(c, merged_.text_encoder, worker.gradients.text_encoder, text, d_context, d_pooled);
-    return loss / static_cast<double>(latents);
   }
 
   const Executor& ex_;
@@ -248,8 +177,9 @@ class LoraTrainer {
   std::vector<Adapted> adapted_;
   bool adapts_text_ = false;
   AlignedBuffer matrices_, first_, second_;
-  std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<AlignedBuffer> sums_;  // of each pass; the first becomes that of all
+  Workers workers_;
+  std::vector<Gradients> gradients_;  // of each worker
+  std::vector<AlignedBuffer> sums_;   // of each pass; the first becomes that of all
 };
 
 }  // namespace mobilediffusion::train

@@ -12,38 +12,32 @@ namespace mobilediffusion::train {
 
 // With as many threads as passes, or fewer, every pass runs on a thread of its own: small layers lose much when they are shared
 // among threads, and nothing here. With more threads than passes, the passes run one after another on all of them.
-// The sum has the same bits either way: every pass has its own gradients, added in the order of the passes.
-template <class W>
-class Passes {
+class Workers {
  public:
   // stack_floats: of one pass.
-  Passes(const Executor& ex, std::size_t count, std::size_t stack_floats) : ex_(ex), extra_(count - 1) {
+  Workers(const Executor& ex, std::size_t count, std::size_t stack_floats) : ex_(ex), count_(count) {
     const std::size_t threads = static_cast<std::size_t>(ex.threads()), workers = threads <= count ? threads : 1;
     for (std::size_t i = 0; i < workers; ++i)
       workers_.push_back(std::make_unique<Worker>(ex.threads() / static_cast<int>(workers), ex.precision(), stack_floats));
   }
+  std::size_t size() const { return workers_.size(); }
 
-  // Calls f(pass, executor, stack, gradients) for every pass, maybe at the same time, with gradients of zero and an empty
-  // stack that keeps; afterwards state.gradients is the sum. f must not throw.
+  // Calls f(pass, worker, executor, stack) for every pass, maybe at the same time, with an empty stack that keeps. worker, below
+  // size(): it has one pass at a time. f must not throw.
   template <class F>
-  void run(TrainState<W>& state, F&& f) {
-    state.zero_gradients();
-    const auto some = [&](std::size_t begin, std::size_t end, Worker& worker) {
+  void run(F&& f) {
+    const auto some = [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Worker& w = *workers_[worker];
       for (std::size_t i = begin; i < end; ++i) {
-        if (i != 0) extra_[i - 1].memory.zero();
-        worker.stack.release(0);
-        worker.stack.keep(true);
-        f(i, worker.executor, worker.stack, i == 0 ? state.gradients : extra_[i - 1].gradients);
+        w.stack.release(0);
+        w.stack.keep(true);
+        f(i, worker, w.executor, w.stack);
       }
     };
-    const std::size_t count = extra_.size() + 1;
-    if (workers_.size() == 1)
-      some(0, count, *workers_.front());
+    if (size() == 1) some(0, count_, 0);
     else
-      ex_.parallel_for(count, 1, [&](std::size_t begin, std::size_t end, int thread) {
-        some(begin, end, *workers_[static_cast<std::size_t>(thread)]);
-      });
-    for (const Extra& e : extra_) state.add_gradients(ex_, e.memory);
+      ex_.parallel_for(
+          count_, 1, [&](std::size_t begin, std::size_t end, int thread) { some(begin, end, static_cast<std::size_t>(thread)); });
   }
 
  private:
@@ -54,6 +48,34 @@ class Passes {
     AlignedBuffer memory;
     Stack stack;
   };
+
+  const Executor& ex_;
+  std::size_t count_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+// Passes on Workers, with the sum of their gradients. It has the same bits on any number of threads: every pass has its own
+// gradients, added in the order of the passes.
+template <class W>
+class Passes {
+ public:
+  // stack_floats: of one pass.
+  Passes(const Executor& ex, std::size_t count, std::size_t stack_floats)
+      : ex_(ex), extra_(count - 1), workers_(ex, count, stack_floats) {}
+
+  // Calls f(pass, executor, stack, gradients) for every pass, maybe at the same time, with gradients of zero and an empty
+  // stack that keeps; afterwards state.gradients is the sum. f must not throw.
+  template <class F>
+  void run(TrainState<W>& state, F&& f) {
+    state.zero_gradients();
+    workers_.run([&](std::size_t i, std::size_t, const Executor& ex, Stack& stack) {
+      if (i != 0) extra_[i - 1].memory.zero();
+      f(i, ex, stack, i == 0 ? state.gradients : extra_[i - 1].gradients);
+    });
+    for (const Extra& e : extra_) state.add_gradients(ex_, e.memory);
+  }
+
+ private:
   // Gradients of every pass but the first, whose are the state's.
   struct Extra {
     Extra() : memory(TrainState<W>::floats) { reflect::bind(gradients, memory.data()); }
@@ -63,7 +85,7 @@ class Passes {
 
   const Executor& ex_;
   std::vector<Extra> extra_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  Workers workers_;
 };
 
 }  // namespace mobilediffusion::train

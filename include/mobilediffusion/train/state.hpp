@@ -17,8 +17,8 @@ namespace mobilediffusion::train {
 struct OptimizerOptions {
   AdamWConfig adamw{};
   LearningRateSchedule schedule{};
-  float clip = 1.0f;           // of the gradient's norm
-  float ema_decay = 0.999f;    // of the average that is deployed; shorter at first: min(ema_decay, (1 + step) / (20 + step))
+  float clip = 1.0f;         // of the gradient's norm
+  float ema_decay = 0.999f;  // of the average that is deployed; shorter at first: min(ema_decay, (1 + step) / (20 + step))
 };
 
 struct StepReport {
@@ -56,12 +56,23 @@ class TrainState {
   // The average starts from the weights.
   void start_average() { std::copy_n(weights_.data(), floats, average_.data()); }
 
+  // A training that begins anew from the weights as they are.
+  void restart() {
+    gradients_.zero();
+    first_.zero();
+    second_.zero();
+    start_average();
+    step = 0;
+  }
+
   // One AdamW step with the gradients as they are. Throws Error if they are not finite, before anything is changed.
   // trains(name): whether the tensor is to change at all.
   template <class Predicate = bool (*)(std::string_view)>
-  StepReport update(const Executor& ex, const OptimizerOptions& o, Predicate trains = [](std::string_view) { return true; }) {
+  StepReport update(
+      const Executor& ex, const OptimizerOptions& o, Predicate trains = [](std::string_view) { return true; }) {
     const double norm2 = squared_norm(ex, gradients_.data(), floats);
-    if (!std::isfinite(norm2)) throw Error("training: the gradient is not finite at step " + std::to_string(step + 1) + "; lower the learning rate");
+    if (!std::isfinite(norm2))
+      throw Error("training: the gradient is not finite at step " + std::to_string(step + 1) + "; lower the learning rate");
     ++step;
     AdamWConfig adamw = o.adamw;
     adamw.learning_rate = learning_rate(o.schedule, step);
