@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mobilediffusion/config/presets.hpp>
+#include <mobilediffusion/sampling.hpp>
 #include <mobilediffusion/train/initialize.hpp>
 #include <mobilediffusion/train/ufogen_trainer.hpp>
 #include <vector>
@@ -156,6 +157,49 @@ TEST_CASE("UFOGen learns to draw from pure noise in one step", "[train][ufogen]"
   const double before = error(5);
   error(150);
   CHECK(error(20) < 0.3 * before);
+}
+
+TEST_CASE("goals take the place of the pictures: a sampler's own for its own noise leave no error", "[train][ufogen]") {
+  const Executor ex(1);
+  const Data data;
+  const Base base;
+  constexpr std::size_t n = 16, latents = Data::latents;
+  train::UfogenOptions o = options(n, 8);
+  o.sampler_share = 1.0f;
+  Trainer trainer(ex, o, *base.text, *base.unet);
+  const auto pictures = data.batch(n);
+  const auto ids = data.tokens(n);
+  trainer.step(pictures, ids.data());  // the next step's noise is not the first's
+
+  using Sampler = Sampling<presets::tiny>;
+  const AlignedBuffer memory(Sampler::stack_floats(n));
+  Stack stack(memory);
+  const Context c{ex, stack, n, false};
+  std::vector<std::int32_t> captions = ids;
+  captions.insert(captions.end(), ids.begin(), ids.end());
+  std::vector<std::uint64_t> seeds;
+  for (std::size_t i = 0; i < n; ++i) seeds.push_back(trainer.noise_seed(i));
+  std::vector<float> drawn(n * latents);
+  REQUIRE(Sampler::run(c, *base.text, trainer.generator.weights, captions.data(), seeds.data(), {SamplerKind::renoise, 1, 1.0f},
+                       drawn.data(), [](Progress) { return true; }));
+  std::vector<const float*> goals(n, nullptr);
+  std::size_t from_noise = 0;
+  for (std::size_t i = 0; i < n; ++i)
+    if (trainer.from_noise(i)) goals[i] = &drawn[i * latents], ++from_noise;
+
+  const train::UfogenReport with = trainer.gradients(pictures, ids.data(), true, goals),
+                            without = trainer.gradients(pictures, ids.data(), true);
+  CHECK(from_noise > 0);
+  CHECK(from_noise < n);
+  CHECK(with.one_step_samples == from_noise);
+  CHECK(with.one_step_error < 1e-6f);
+  CHECK(without.one_step_error > 0.1f);
+  CHECK(with.reconstruction > 0.0f);  // of the samples without a goal
+  CHECK(with.reconstruction < without.reconstruction);
+  CHECK(with.adversarial == without.adversarial);  // what is real and what is fake stays
+  CHECK(with.discriminator_loss == without.discriminator_loss);
+  goals.pop_back();
+  expect(error_of([&] { trainer.step(pictures, ids.data(), goals); }), "as many latents");
 }
 
 TEST_CASE("the discriminator learns to tell", "[train][ufogen]") {

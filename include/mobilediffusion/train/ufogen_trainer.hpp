@@ -35,7 +35,7 @@ struct UfogenOptions {
 struct UfogenReport {
   float generator_loss = 0;                   // adversarial + lambda * reconstruction
   float adversarial = 0, reconstruction = 0;  // the latter with gamma_t
-  float one_step_error = 0;                   // mean squared distance to the picture of the samples of pure noise
+  float one_step_error = 0;                   // mean squared distance to the picture (or goal) of the samples of pure noise
   std::size_t one_step_samples = 0;
   float logit_fake = 0;  // mean
   bool judged = false;   // whether the discriminator's step was due; the rest is of it
@@ -66,8 +66,9 @@ inline double sigmoid(double x) { return x >= 0.0 ? 1.0 / (1.0 + std::exp(-x)) :
 
 }  // namespace detail
 
-// The text encoder stays as it is; both networks read its output. Losses, for a pair of times t and t- (K intervals apart) of
-// which x_t and x_real are the picture x0 with noise, x0' the generator's picture of x_t and x_fake x0' with noise at t-:
+// The text encoder stays as it is; both networks read its output. Losses, for a pair of times t and t- (one of K equal intervals
+// apart) of which x_t and x_real are the picture x0 with noise, x0' the generator's picture of x_t and x_fake x0' with noise at
+// t-:
 //   discriminator: BCE(D(x_real), 1) + BCE(D(x_fake), 0),
 //   generator: BCE(D(x_fake), 1) + lambda gamma_t |x0 - x0'|^2,
 // BCE: binary cross-entropy with logits, mean over the map. The gradient of the first term reaches the generator through x_fake.
@@ -103,20 +104,28 @@ class UfogenTrainer {
 
   // pictures[i]: the latents of sample i, unit variance; ids [batch][length]. Times and noise depend on the seed, the step and
   // the place in the batch only. Both networks learn from the same fakes, each from gradients at the weights before the step.
-  UfogenReport step(std::span<const float* const> pictures, const std::int32_t* ids) {
-    UfogenReport report = gradients(pictures, ids, generator.step % options_.discriminator_every == 0);
+  // goals: empty, or for each sample null or the latents that take the place of pictures[i] for the generator. Of pure noise a
+  // picture of the data says nothing, so a generator that is compared with it learns to ignore the noise; what a slower sampler
+  // makes of the same noise keeps seeds apart.
+  UfogenReport step(std::span<const float* const> pictures, const std::int32_t* ids, std::span<const float* const> goals = {}) {
+    UfogenReport report = gradients(pictures, ids, generator.step % options_.discriminator_every == 0, goals);
     report.generator = generator.update(ex_, options_.generator);
     if (report.judged) report.discriminator = discriminator.update(ex_, options_.discriminator);
     return report;
   }
 
   // The losses that the next step would see and their gradients in generator.gradients and (judge) discriminator.gradients.
-  UfogenReport gradients(std::span<const float* const> pictures, const std::int32_t* ids, bool judge) {
-    if (pictures.size() != options_.batch) throw Error("training: expected as many latents as the batch has samples");
+  UfogenReport gradients(std::span<const float* const> pictures, const std::int32_t* ids, bool judge,
+                         std::span<const float* const> goals = {}) {
+    if (pictures.size() != options_.batch || (!goals.empty() && goals.size() != options_.batch))
+      throw Error("training: expected as many latents as the batch has samples");
+    std::vector<const float*> wanted(pictures.begin(), pictures.end());
+    for (std::size_t i = 0; i < goals.size(); ++i)
+      if (goals[i] != nullptr) wanted[i] = goals[i];
     const std::size_t passes = options_.batch / options_.micro_batch, n = options_.micro_batch;
     std::vector<Generated> generated(passes);
     generating_.run(generator, [&](std::size_t i, const Executor& ex, Stack& stack, typename Net::Weights& g) {
-      generated[i] = generating_pass(pictures, ids, i * n, ex, stack, g);
+      generated[i] = generating_pass(wanted, ids, i * n, ex, stack, g);
     });
     std::vector<Judged> judged(passes);
     if (judge)
@@ -153,6 +162,12 @@ class UfogenTrainer {
     report.logit_real = static_cast<float>(total.logit_real);
     report.accuracy = static_cast<float>(static_cast<double>(total.right) / (2.0 * samples));
     return report;
+  }
+
+  // Of the next step: whether sample i of the batch begins at pure noise, and the seed from which sampling begins with its noise.
+  bool from_noise(std::size_t sample) const { return times(sample).t == 1.0f; }
+  std::uint64_t noise_seed(std::size_t sample) const {
+    return options_.seed * 0x9e3779b97f4a7c15u + generator.step * options_.batch + sample;
   }
 
   // Both networks with all that their optimizers know, in one file; the training goes on from it bit for bit.
@@ -209,7 +224,7 @@ class UfogenTrainer {
   Random random(std::size_t sample) const {
     return {options_.seed, (std::uint64_t{2} << 40) + generator.step * options_.batch + sample};
   }
-  enum class Noise : std::uint64_t { input, real, fake };  // all independent
+  enum class Noise : std::uint64_t { real, fake };  // independent of each other and of what the generator begins with
   void noise(std::size_t sample, Noise which, float* out) const {
     random(sample).normals({out, latents}, static_cast<std::uint64_t>(which) * aligned(latents));
   }
@@ -247,7 +262,8 @@ class UfogenTrainer {
     return loss;
   }
 
-  // The generator's loss over samples first to first + micro_batch, forward and backward; leaves contexts and fakes.
+  // The generator's loss over samples first to first + micro_batch, forward and backward; leaves contexts and fakes. pictures:
+  // that it should make.
   Generated generating_pass(std::span<const float* const> pictures, const std::int32_t* ids, std::size_t first,
                             const Executor& ex, Stack& stack, typename Net::Weights& gradients) {
     const std::size_t n = options_.micro_batch;
@@ -265,8 +281,9 @@ class UfogenTrainer {
     }
     each(ex, n, [&](std::size_t i) {
       float* zi = z + i * latents;
-      noise(first + i, Noise::input, zi);
-      add_noise(levels[i], pictures[first + i], zi, zi, latents);
+      Random(noise_seed(first + i), 0).normals({zi, latents});
+      // At t = 1 as the sampler begins: with the noise alone, also where the schedule leaves something of the picture.
+      if (at[i] < 1.0f) add_noise(levels[i], pictures[first + i], zi, zi, latents);
     });
     float* context = contexts_.data() + first * Text::context_floats;
     float* pooled = M.text.pooled > 0 ? pooled_.data() + first * Text::pooled_floats : nullptr;
