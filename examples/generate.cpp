@@ -43,7 +43,7 @@ constexpr std::size_t largest_sheet = 1024;  // pictures
 
 struct Options {
   std::vector<std::string> prompts;
-  std::string prompts_file, output, negative, model = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors";
+  std::string prompts_file, output, negative, model;
   std::uint64_t seed = 0;
   std::size_t count = 1;
   std::optional<std::size_t> steps;  // default: what the model was made for
@@ -172,13 +172,14 @@ void generate(const Options& o) {
   const std::vector<Prompt> prompts = read_prompts(o);
   const std::size_t pictures = prompts.size() * o.count;
   Outputs outputs(o.output, pictures);
-  md::TextToImage<preset, F> model(o.model, o.threads);
+  const std::string model_file = o.model.empty() ? examples::shipped_model(o.steps, o.guidance, !o.negative.empty()) : o.model;
+  md::TextToImage<preset, F> model(model_file, o.threads);
   for (const Prompt& p : prompts) check_prompt(model.tokenizer(), p.text, p.place);
   if (!o.negative.empty()) check_prompt(model.tokenizer(), o.negative, "negative ");
 
   const std::size_t steps = o.steps.value_or(model.sampling().steps);
   const float guidance = o.guidance.value_or(model.sampling().guidance);
-  const std::string model_name = as_text(fs::path(o.model).filename().string());
+  const std::string model_name = as_text(fs::path(model_file).filename().string());
   const std::string& fingerprint = model.metadata().at(md::detail::fingerprint_key);
   std::vector<md::Image> sheet;
   for (const Prompt& p : prompts) {
@@ -204,7 +205,7 @@ void generate(const Options& o) {
       text.emplace_back("fingerprint", fingerprint);
       md::write_png(path, image, text);
       char took[32];
-      std::snprintf(took, sizeof took, "%.2f s", seconds);
+      std::snprintf(took, sizeof took, "%.3f s", seconds);
       say(o, path, join({"seed ", seed, "  ", took}));
       if (pictures > 1 && pictures <= largest_sheet) sheet.push_back(std::move(image));
     }
@@ -241,7 +242,7 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
   examples::add_format(app, [&](md::Format f) { o.format = f; });
-  app.add_option("--model", o.model, "Weights; default: the base model of this repository")->type_name("FILE");
+  app.add_option("--model", o.model, examples::shipped_model_help)->type_name("FILE");
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   app.footer(
       "More than one picture also gives a contact sheet (up to 1024 pictures). Nothing is overwritten but a file that -o names.\n"

@@ -17,9 +17,9 @@
 namespace md = mobilediffusion;
 
 int main(int argc, char** argv) {
-  std::string model_file = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors", out;
+  std::string model_file, out;
   std::vector<std::string> pictures, prompts;
-  std::vector<float> strengths{0.6f};
+  std::vector<float> strengths;
   md::Request request;
   int threads = 0;
   CLI::App app{"New pictures from pictures and words", "image_to_image"};
@@ -28,19 +28,23 @@ int main(int argc, char** argv) {
       ->type_name("FILE")
       ->allow_extra_args(false);
   app.add_option("--prompt", prompts, "Of the new picture")->required()->type_name("PROMPT")->allow_extra_args(false);
-  app.add_option("--strength", strengths, "Above 0, at most 1: how much may change; default 0.6")->type_name("X");
+  examples::add_strength(app, "Above 0, at most 1: how much may change; default 0.6", [&](float x) { strengths.push_back(x); });
   app.add_option("--out", out, "PNG")->required()->type_name("FILE");
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Default 0", [&](auto n) { request.seed = n; });
   examples::add_whole(app, "--steps", 1, 1000, "From noise; a share of them is taken. Default: the model's",
                       [&](auto n) { request.steps = static_cast<std::size_t>(n); });
   examples::add_number(app, "--guidance", "Default: the model's", [&](float x) { request.guidance = x; });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all", [&](auto n) { threads = static_cast<int>(n); });
-  app.add_option("--model", model_file, "Weights; default: the model of this repository")->type_name("FILE");
-  if (const auto status = examples::parse(app, argc, argv)) return *status;
-  try {
+  app.add_option("--model", model_file, examples::shipped_model_help)->type_name("FILE");
+  app.callback([&] {
     if (pictures.size() != prompts.size())
-      throw md::Error("expected a prompt for each picture, found " + std::to_string(prompts.size()) + " for " +
-                      std::to_string(pictures.size()));
+      throw CLI::ValidationError("--prompt", "expected one for each picture, found " + std::to_string(prompts.size()) + " for " +
+                                                 std::to_string(pictures.size()));
+  });
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
+  if (strengths.empty()) strengths = {0.6f};
+  if (model_file.empty()) model_file = examples::shipped_model(request.steps, request.guidance);
+  try {
     md::ImageToImage<md::presets::emoji> model(model_file, threads);
     std::vector<md::Image> sheet;
     for (std::size_t i = 0; i < pictures.size(); ++i) {

@@ -28,7 +28,7 @@ md::Image box_mask(const std::string& box) {
   char end = 0;
   if (std::sscanf(box.c_str(), "%u,%u,%u,%u%c", &b[0], &b[1], &b[2], &b[3], &end) != 4 || b[2] == 0 || b[3] == 0 ||
       b[0] >= Model::width || b[1] >= Model::height || b[2] > Model::width - b[0] || b[3] > Model::height - b[1])
-    throw md::Error("box: expected X,Y,WIDTH,HEIGHT inside the picture, found " + md::detail::printable(box));
+    throw CLI::ValidationError("--box", "expected X,Y,WIDTH,HEIGHT inside the picture, found " + md::detail::printable(box));
   md::Image mask(Model::width, Model::height);
   for (std::size_t y = b[1]; y < b[1] + b[3]; ++y)
     std::fill_n(&mask.rgb[(y * Model::width + b[0]) * 3], b[2] * 3, std::uint8_t{255});
@@ -47,7 +47,7 @@ md::Image kept(md::Image picture, const md::Image& mask) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string model_file = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors", out;
+  std::string model_file, out;
   std::vector<std::string> pictures, prompts, masks, boxes;
   md::Request request;
   float strength = 1.0f;
@@ -67,7 +67,9 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false)
       ->excludes(mask_option);
   app.add_option("--out", out, "PNG")->required()->type_name("FILE");
-  app.add_option("--strength", strength, "Below 1, what is painted over shows through; default 1")->type_name("X");
+  examples::add_strength(app, "Below 1, what is painted over shows through; default 1", [&](float x) {
+    strength = x;
+  })->expected(1);
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the first; default 0", [&](auto n) { request.seed = n; });
   examples::add_whole(app, "--count", 1, 100, "New pictures of each, with the seeds that follow; default 1",
                       [&](auto n) { count = static_cast<std::size_t>(n); });
@@ -75,17 +77,23 @@ int main(int argc, char** argv) {
                       [&](auto n) { request.steps = static_cast<std::size_t>(n); });
   examples::add_number(app, "--guidance", "Default: the model's", [&](float x) { request.guidance = x; });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all", [&](auto n) { threads = static_cast<int>(n); });
-  app.add_option("--model", model_file, "Weights; default: the model of this repository")->type_name("FILE");
-  if (const auto status = examples::parse(app, argc, argv)) return *status;
-  try {
+  app.add_option("--model", model_file, examples::shipped_model_help)->type_name("FILE");
+  std::vector<md::Image> boxed;
+  app.callback([&] {
     if (pictures.size() != prompts.size() || pictures.size() != masks.size() + boxes.size())
-      throw md::Error("expected a prompt and a mask or box for each picture, found " + std::to_string(prompts.size()) + " and " +
-                      std::to_string(masks.size() + boxes.size()) + " for " + std::to_string(pictures.size()));
+      throw CLI::ValidationError(
+          "--picture", "expected a prompt and a mask or box for each, found " + std::to_string(prompts.size()) + " and " +
+                           std::to_string(masks.size() + boxes.size()) + " for " + std::to_string(pictures.size()));
+    for (const std::string& box : boxes) boxed.push_back(box_mask(box));
+  });
+  if (const auto status = examples::parse(app, argc, argv)) return *status;
+  if (model_file.empty()) model_file = examples::shipped_model(request.steps, request.guidance);
+  try {
     Model model(model_file, threads);
     std::vector<md::Image> sheet;
     const std::uint64_t seed = request.seed;
     for (std::size_t i = 0; i < pictures.size(); ++i) {
-      const md::Image picture = md::read_image(pictures[i]), mask = masks.empty() ? box_mask(boxes[i]) : md::read_image(masks[i]);
+      const md::Image picture = md::read_image(pictures[i]), mask = masks.empty() ? boxed[i] : md::read_image(masks[i]);
       request.prompt = prompts[i];
       std::vector<md::Image> painted;
       for (std::size_t k = 0; k < count; ++k) {

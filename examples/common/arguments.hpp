@@ -12,6 +12,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "mobilediffusion/core/number_formats.hpp"
 #include "mobilediffusion/io/message.hpp"
@@ -52,6 +53,12 @@ inline void add_whole(CLI::App& app, const std::string& name, std::uint64_t leas
       ->type_name("N");
 }
 
+// The same into a variable, whose value is the default; at least 1, at most a million.
+inline void add_count(CLI::App& app, const std::string& name, std::size_t& value, const std::string& help) {
+  add_whole(app, name, 1, 1'000'000, help + (help.empty() ? "" : "; ") + "default " + std::to_string(value),
+            [&](auto n) { value = static_cast<std::size_t>(n); });
+}
+
 // --format: of the weights in inference.
 inline void add_format(CLI::App& app, std::function<void(mobilediffusion::Format)> use) {
   app.add_option_function<std::string>(
@@ -65,20 +72,49 @@ inline void add_format(CLI::App& app, std::function<void(mobilediffusion::Format
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
 }
 
-// A finite number that is not negative.
+// Which of the shipped models a request needs: the one-step model knows no guidance, and of more than four steps the base model
+// makes more.
+inline std::string shipped_model(std::optional<std::size_t> steps, std::optional<float> guidance, bool negative_prompt = false) {
+  const bool base = steps.value_or(1) > 4 || guidance.value_or(1.0f) != 1.0f || negative_prompt;
+  return std::string(MOBILEDIFFUSION_DEMO_FOLDER) + (base ? "/emoji.safetensors" : "/emoji_one_step.safetensors");
+}
+inline constexpr const char* shipped_model_help =
+    "Weights; default: the one-step model of this repository, or, for more than 4 steps, guidance or a negative prompt, the base "
+    "model";
+
+// A finite number that is not negative, as plain decimals: neither nan nor spaces nor hexadecimal.
+inline std::optional<float> number_from(const std::string& text) {
+  char* end = nullptr;
+  const float value = std::strtof(text.c_str(), &end);
+  const bool plain = text.find_first_not_of("+-.0123456789eE") == std::string::npos;
+  if (text.empty() || !plain || end != text.c_str() + text.size() || !std::isfinite(value) || value < 0.0f) return std::nullopt;
+  return value;
+}
+inline float checked_number(const std::string& name, const std::string& text, const std::string& expected, auto&& fits) {
+  const auto value = number_from(text);
+  if (!value || !fits(*value))
+    throw CLI::ValidationError(name, "expected " + expected + ", found " + mobilediffusion::detail::printable(text));
+  return *value;
+}
 inline void add_number(CLI::App& app, const std::string& name, const std::string& help, std::function<void(float)> use) {
   app.add_option_function<std::string>(
          name,
-         [=](const std::string& text) {
-           char* end = nullptr;
-           const float value = std::strtof(text.c_str(), &end);
-           const bool plain = text.find_first_not_of("+-.0123456789eE") == std::string::npos;  // neither nan nor spaces nor hex
-           if (text.empty() || !plain || end != text.c_str() + text.size() || !std::isfinite(value) || value < 0.0f)
-             throw CLI::ValidationError(name, mobilediffusion::detail::join({"expected a number of at least 0, found ",
-                                                                             mobilediffusion::detail::printable(text)}));
-           use(value);
-         },
+         [=](const std::string& text) { use(checked_number(name, text, "a number of at least 0", [](float) { return true; })); },
          help)
+      ->type_name("X");
+}
+
+// How much of a picture may change; several values where use is called for each.
+inline CLI::Option* add_strength(CLI::App& app, const std::string& help, std::function<void(float)> use) {
+  return app
+      .add_option_function<std::vector<std::string>>(
+          "--strength",
+          [=](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts)
+              use(checked_number("--strength", text, "a number above 0, at most 1",
+                                 [](float x) { return x > 0.0f && x <= 1.0f; }));
+          },
+          help)
       ->type_name("X");
 }
 

@@ -65,4 +65,12 @@ draw --prompts prompts.txt "a cat" -o sheet
 exists sheet/a-cat-0.png sheet/a-red-apple-0.png sheet/a-blue-cat-0.png sheet/sheet.png
 has sheet/a-red-apple-0.png "prompt=a red apple"
 [ "$(ls sheet | wc -l)" -eq 4 ] || fail "expected 3 pictures and a sheet"
+
+# Without --model: the shipped one-step model, and the base model for what only that can do.
+shipped() { model_file=$1; shift; run 0 "$generate" -q "a red apple" -o shipped.png "$@"; has shipped.png "model=$model_file"; }
+shipped emoji_one_step.safetensors && has shipped.png steps=1 && has shipped.png guidance=1
+shipped emoji_one_step.safetensors --steps 4 && has shipped.png steps=4
+shipped emoji.safetensors --steps 5 && has shipped.png guidance=2.5
+shipped emoji.safetensors --steps 1 --guidance 2
+shipped emoji.safetensors --negative "a blue cat" --steps 2
 finish
