@@ -56,6 +56,10 @@ int main(int argc, char** argv) {
   app.callback([&] {
     if (!sheet.empty() && std::filesystem::path(sheet).extension() != ".png")
       throw CLI::ValidationError("--sheet", "expected the name of a .png file, found " + md::detail::printable(sheet));
+    const auto asked = [&](std::string_view name) { return std::find(o.wanted.begin(), o.wanted.end(), name) != o.wanted.end(); };
+    if (asked("frechet_distance") &&
+        std::none_of(emoji::figures.begin(), emoji::figures.end(), [&](const emoji::Figure& f) { return asked(f.name); }))
+      throw CLI::ValidationError("--figures", "frechet_distance: expected a figure of a list beside it");
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   o.sheet = sheet;

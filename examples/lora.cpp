@@ -113,8 +113,8 @@ Handful read_handful(const fs::path& folder, const md::Tokenizer& tokenizer, emo
     if (image.width != emoji::picture_size || image.height != emoji::picture_size)
       throw md::Error("file " + paths[i].string() + ": expected 128 x 128 pixels, found " + std::to_string(image.width) + " x " +
                       std::to_string(image.height));
-    std::vector<float> values(image.rgb.begin(), image.rgb.end());
-    for (float& v : values) v = v / 127.5f - 1.0f;
+    std::vector<float> values(image.rgb.size());
+    emoji::to_floats(image, values.data());
     vae.encode(values.data(), 1, &h.latents[i * emoji::Autoencoder::latents]);
     std::string caption = md::read_file(fs::path(paths[i]).replace_extension(".txt"));
     while (!caption.empty() && static_cast<unsigned char>(caption.back()) <= ' ') caption.pop_back();
@@ -208,18 +208,20 @@ int main(int argc, char** argv) {
                  "what is adapted: attention (its projections) or all (every linear layer and 1x1 convolution)")
       ->check(CLI::IsMember({"attention", "all"}))
       ->capture_default_str();
-  app.add_option("--rank", o.lora.rank)->capture_default_str();
-  app.add_option("--alpha", o.lora.alpha)->capture_default_str();
-  app.add_option("--steps", o.steps)->capture_default_str();
-  app.add_option("--batch", o.batch)->capture_default_str();
-  app.add_option("--rate", o.rate, "peak learning rate")->capture_default_str();
-  app.add_option("--seed", o.lora.seed)->capture_default_str();
-  app.add_option("--threads", o.threads, "0: all")->capture_default_str();
+  examples::add_count(app, "--rank", o.lora.rank, "");
+  examples::add_number(app, "--alpha", "Adapters count alpha / rank; default 8", [&](float x) { o.lora.alpha = x; });
+  examples::add_count(app, "--steps", o.steps, "");
+  examples::add_count(app, "--batch", o.batch, "");
+  examples::add_number(app, "--rate", "Peak learning rate; default 0.002", [&](float x) { o.rate = x; });
+  examples::add_whole(app, "--seed", 0, UINT64_MAX, "Default 1", [&](auto n) { o.lora.seed = n; });
+  examples::add_whole(app, "--threads", 0, 1024, "Default 0: all", [&](auto n) { o.threads = static_cast<int>(n); });
+  app.footer("Exit status: 1 for files that cannot be used, 2 for wrong arguments.");
+  app.callback([&] {
+    if (o.sheet.empty() != o.prompts.empty()) throw CLI::ValidationError("--sheet", "expected together with --prompt");
+  });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
     if (o.out.empty()) o.out = "lora.safetensors";
-    if (o.steps == 0) throw md::Error("steps: expected at least 1, found 0");
-    if (o.sheet.empty() != o.prompts.empty()) throw md::Error("sheet: expected together with prompts");
     if (!o.demo_kind.empty()) {
       draw_demo(o.demo_kind, o.pictures);
     } else {

@@ -20,7 +20,7 @@ struct Data {
         vocabulary(emoji::Vocabulary(emoji::Level::animals_and_foods, emoji::read_names()).some(plan.concepts)),
         bitmaps(emoji::load_bitmaps(vocabulary)),
         dataset(vocabulary, emoji::visibility_of(bitmaps), seed),
-        cache(dataset, bitmaps, tokenizer, vae, 0) {
+        cache(executor, dataset, bitmaps, tokenizer, vae, 0) {
     std::vector<float> picture(emoji::picture_bytes), z(emoji::Autoencoder::latents);
     for (const emoji::Sample& s : dataset.heldout_singles(vocabulary.size())) {
       bitmaps.render(s.scene, std::span<float>(picture));

@@ -66,12 +66,12 @@ int main(int argc, char** argv) {
 #endif
   CLI11_PARSE(app, argc, argv);
   try {
-    const auto rows = measure_all(std::make_index_sequence<variants.size()>{}, threads, repetitions);
     std::vector<ablation::Trained> trained;
 #ifdef ABLATION_MODEL
     plan.threads = threads;
     if (train->count() > 0) trained = ablation::train_variants(plan);
 #endif
+    const auto rows = measure_all(std::make_index_sequence<variants.size()>{}, threads, repetitions);
     if (!csv_path.empty()) mobilediffusion::write_file(csv_path, ablation::csv(rows, trained));
     if (!svg_path.empty()) mobilediffusion::write_file(svg_path, ablation::svg(rows, trained));
     std::fputs(ablation::markdown(rows).c_str(), stdout);

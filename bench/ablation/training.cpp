@@ -82,6 +82,7 @@ std::vector<Trained> train_variants(const TrainingPlan& plan) {
   std::vector<Trained> out;
   for (const DemoVariant& v : demos) out.push_back({v.parameters, v.macs, {}});
 
+  const std::string model = emoji::file_checksum(plan.model);
   for (const std::uint64_t seed : plan.seeds) {
     std::optional<Data> data;  // made when something is to be trained
     for (std::size_t i = 0; i < demos.size(); ++i) {
@@ -92,8 +93,9 @@ std::vector<Trained> train_variants(const TrainingPlan& plan) {
                                   {"steps", std::to_string(plan.steps)},
                                   {"batch", std::to_string(plan.batch)},
                                   {"rate", std::to_string(plan.rate)},
-                                  {"concepts", std::to_string(plan.concepts)}};
-      md::Metadata measured = identity, begun = identity;
+                                  {"concepts", std::to_string(plan.concepts)},
+                                  {"model", model}};
+      md::Metadata measured = identity;
       measured["pictures"] = std::to_string(plan.pictures);
       std::optional<Outcome> outcome = read_results(folder / "results.json", measured);
       const bool wanted = plan.rows.empty() ||
@@ -102,8 +104,7 @@ std::vector<Trained> train_variants(const TrainingPlan& plan) {
         if (!data) data.emplace(plan, seed);
         std::fprintf(stderr, "seed %zu, row %zu: %s\n", static_cast<std::size_t>(seed), i, std::string(variants[i].name).c_str());
         std::filesystem::create_directories(folder);
-        begun["encoder"] = md::detail::hexadecimal(data->vae.encoder_checksum());
-        outcome = demos[i].train(plan, seed, *data, folder, begun);
+        outcome = demos[i].train(plan, seed, *data, folder, identity);
         write_results(folder / "results.json", measured, variants[i].name, *outcome);
       }
       if (!outcome) continue;

@@ -26,8 +26,8 @@ namespace emoji {
 // object are complete; two-object scenes are a fixed pool of `scenes`.
 class LatentCache {
  public:
-  LatentCache(const Dataset& dataset, const Bitmaps& bitmaps, const md::Tokenizer& tokenizer, Autoencoder& vae,
-              std::size_t scenes)
+  LatentCache(const md::Executor& ex, const Dataset& dataset, const Bitmaps& bitmaps, const md::Tokenizer& tokenizer,
+              Autoencoder& vae, std::size_t scenes)
       : dataset_(dataset) {
     std::vector<Sample> samples = dataset.training_singles();
     for (Sample& s : dataset.training_counts()) samples.push_back(std::move(s));
@@ -43,8 +43,11 @@ class LatentCache {
     examples::Progress progress("encoding", samples.size());
     for (std::size_t first = 0; first < samples.size(); first += Autoencoder::group) {
       const std::size_t n = std::min(Autoencoder::group, samples.size() - first);
+      ex.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
+        for (std::size_t i = begin; i < end; ++i)
+          bitmaps.render(samples[first + i].scene, std::span<float>(&pictures[i * picture_bytes], picture_bytes));
+      });
       for (std::size_t i = 0; i < n; ++i) {
-        bitmaps.render(samples[first + i].scene, std::span<float>(&pictures[i * picture_bytes], picture_bytes));
         const auto ids = tokenizer.encode(samples[first + i].caption, length);
         std::copy(ids.begin(), ids.end(), &ids_[(first + i) * length]);
       }
@@ -160,7 +163,7 @@ inline void train_diffusion(const TrainingOptions& o) {
     throw md::Error("tokenizer.model: expected at most " + std::to_string(demo.text.vocabulary) + " pieces, found " +
                     std::to_string(tokenizer.vocabulary()));
   Autoencoder vae(ex, o.out / "vae.safetensors");
-  const LatentCache cache(dataset, bitmaps, tokenizer, vae, o.scenes);
+  const LatentCache cache(ex, dataset, bitmaps, tokenizer, vae, o.scenes);
 
   std::vector<std::string> sheet_captions;
   for (const Sample& s : dataset.gallery()) sheet_captions.push_back(s.caption);

@@ -27,7 +27,9 @@ namespace emoji {
 
 struct DistillationOptions {
   std::filesystem::path model, out;
-  std::filesystem::path from{};  // a model file whose UNet the last stage starts from; empty: the model's
+  // Of UFOGen: model files. Whose UNet both networks start from; empty: the model's. Whose pictures the generator is compared
+  // with; empty: the true ones.
+  std::filesystem::path from{}, goals{};
   md::Precision precision = md::Precision::bf16;
   int threads = 0;
   std::uint64_t seed = 1;
@@ -39,7 +41,7 @@ struct DistillationOptions {
   float round_rate = 2e-4f;
   float guidance = md::Sampling<demo>::defaults.guidance;  // of the first teacher
   // UFOGen.
-  std::size_t steps = 4000;  // of the generator
+  std::size_t steps = 3000;  // of the generator
   float rate = 2e-4f, discriminator_rate = 5e-4f;
   float reconstruction = 10.0f, signal_power = 0.0f, sampler_share = 0.5f;
   std::size_t intervals = 1, discriminator_every = 2;
@@ -56,6 +58,7 @@ struct PlainModel {
  private:
   explicit PlainModel(const md::SafetensorsFile& file) : blob_(md::reflect::storage_floats<decltype(weights)>()) {
     md::check_model<demo>(file);
+    md::read_tokenizer(file, demo.text.vocabulary);  // refuses one that is damaged or too large
     md::reflect::bind(weights, blob_.data());
     md::read_weights(file, "", weights);
     metadata = file.metadata();
@@ -73,36 +76,43 @@ class DistillationData {
         base(o.model),
         tokenizer(base.tokenizer_bytes),
         vae(ex, o.model),
-        vocabulary(level_of(base), read_names()),
+        vocabulary(trained_level(base.metadata, read_names()), read_names()),
         bitmaps(load_bitmaps(vocabulary)),
         dataset(vocabulary, visibility_of(bitmaps), o.seed),
-        cache(dataset, bitmaps, tokenizer, vae, o.scenes),
+        cache(ex, dataset, bitmaps, tokenizer, vae, o.scenes),
         unconditional(tokenizer.encode_unconditional(LatentCache::length)) {
     for (const Sample& s : dataset.gallery()) captions_.push_back(s.caption);
     for (const Sample& s : dataset.seen_singles(12)) captions_.push_back(s.caption);
     for (const Sample& s : dataset.gallery()) varied_.insert(varied_.end(), seeds, s.caption);
     examples::Progress progress("base model", 2);
-    base_images_ = draw(base.weights.unet, captions_, md::Sampling<demo>::defaults);
+    const md::SamplingOptions own = md::sampling_of(base.metadata, md::Sampling<demo>::defaults, o.model.string());
+    base_images_ = draw(base.weights.unet, captions_, own);
     progress.update(1);
-    base_variety_ = variety_of(base.weights.unet, md::Sampling<demo>::defaults);
+    base_variety_ = latent_variety_of(base.weights.unet, own);
     progress.update(2);
   }
 
-  // What a training that has begun must keep: the model decides what latents and captions mean, seed and batch which sample comes
-  // next.
+  // What a training that has begun must keep: the model decides what latents and captions mean, the rest which sample comes next.
   md::Metadata identity() const {
-    std::uint64_t h = 0xcbf29ce484222325u;  // FNV-1a
-    for (const char c : md::read_file(options.model)) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-    return {{"model", md::detail::hexadecimal(h)},
+    return {{"model", checksum_},
             {"seed", std::to_string(options.seed)},
             {"batch", std::to_string(options.batch)},
+            {"scenes", std::to_string(options.scenes)},
             {"concepts", std::to_string(vocabulary.size())}};
   }
-  void check_identity(const std::filesystem::path& checkpoint, const md::Metadata& found) const {
-    for (const auto& [key, value] : identity())
+  static void check_identity(const md::Metadata& identity, const std::filesystem::path& checkpoint, const md::Metadata& found) {
+    for (const auto& [key, value] : identity)
       if (const auto at = found.find(key); at == found.end() || at->second != value)
         throw md::Error("file " + checkpoint.string() + ": began with another " + key +
                         "; give what it began with, or another folder to begin anew");
+  }
+
+  // Throws md::Error for a model whose tokens and latents mean something else.
+  void expect_kin(const std::filesystem::path& path) const {
+    const md::SafetensorsFile file(path);
+    if (md::base64_decode(file.require_metadata(md::detail::tokenizer_key)) != base.tokenizer_bytes ||
+        Autoencoder(ex, path).encoder_checksum() != vae.encoder_checksum())
+      throw md::Error("file " + path.string() + ": expected the tokenizer and the autoencoder of " + options.model.string());
   }
 
   struct Batch {
@@ -159,7 +169,9 @@ class DistillationData {
 
   // How far pictures of one caption differ from seed to seed (root mean square of latents, mean over pairs and captions),
   // relative to the base model: a collapse shows here.
-  double variety(const UnetWeights& unet, const md::SamplingOptions& o) const { return variety_of(unet, o) / base_variety_; }
+  double variety(const UnetWeights& unet, const md::SamplingOptions& o) const {
+    return latent_variety_of(unet, o) / base_variety_;
+  }
   double base_variety() const { return base_variety_; }
 
   // Side by side for each caption: the base model, then the UNet as each of the options says.
@@ -176,7 +188,7 @@ class DistillationData {
   void write(const std::string& name, const UnetWeights& unet, const md::SamplingOptions& o, const md::Metadata& about) {
     const md::ModelWeights<demo> whole{base.weights.text_encoder, unet, vae.weights};
     md::Metadata metadata = base.metadata;
-    metadata.insert(about.begin(), about.end());
+    for (const auto& [key, value] : about) metadata[key] = value;
     md::put_sampling(metadata, o);
     md::write_model<demo>(options.out / name, whole, base.tokenizer_bytes, md::Dtype::f16, metadata);
   }
@@ -195,15 +207,7 @@ class DistillationData {
  private:
   static constexpr std::size_t seeds = 6;
 
-  static Level level_of(const PlainModel& model) {
-    const auto at = model.metadata.find("training.concepts");
-    const std::string concepts = at == model.metadata.end() ? "" : at->second;
-    for (const Level l : {Level::objects, Level::all})
-      if (std::to_string(Vocabulary(l, read_names()).size()) == concepts) return l;
-    return Level::animals_and_foods;
-  }
-
-  double variety_of(const UnetWeights& unet, const md::SamplingOptions& o) const {
+  double latent_variety_of(const UnetWeights& unet, const md::SamplingOptions& o) const {
     constexpr std::size_t n = Autoencoder::latents;
     const std::vector<float> z = sample(unet, varied_, o);
     double sum = 0;
@@ -221,6 +225,7 @@ class DistillationData {
     return sum / static_cast<double>(pairs);
   }
 
+  const std::string checksum_ = file_checksum(options.model);
   std::vector<std::string> captions_, varied_;  // the latter: each gallery caption `seeds` times
   std::vector<md::Image> base_images_;
   double base_variety_ = 1;
@@ -263,7 +268,8 @@ inline void train_progressive(DistillationData& data) {
   md::train::DistillationTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder, data.base.weights.unet);
   const auto checkpoint = o.out / "progressive.checkpoint.safetensors";
   remove_leftovers(checkpoint);
-  if (std::filesystem::exists(checkpoint)) data.check_identity(checkpoint, trainer.load(checkpoint));
+  const md::Metadata identity = data.identity();
+  if (std::filesystem::exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
   const auto done = [&] { return trainer.round() * o.round_steps + trainer.state.step; };
   std::size_t rounds = 1;
   for (std::size_t n = o.first; n > o.until; n /= 2) ++rounds;
@@ -290,7 +296,7 @@ inline void train_progressive(DistillationData& data) {
         progress.update(step);
       }
       const bool last = trainer.state.step == o.round_steps;
-      if (step % o.save_every == 0 || last) trainer.save(checkpoint, data.identity());
+      if (step % o.save_every == 0 || last) trainer.save(checkpoint, identity);
       if (step % o.sheet_every == 0 || last) {
         md::write_png(o.out / ("progressive_" + std::to_string(step) + ".png"), data.sheet(trainer.state.average, {sampling}));
         variety.row(step, progress.seconds(), sampling.steps, data.variety(trainer.state.average, sampling), data.base_variety());
@@ -302,6 +308,52 @@ inline void train_progressive(DistillationData& data) {
     if (sampling.steps <= o.until) return;
   }
 }
+
+// What a model of few steps makes of noise: what a model of one step should make of it.
+class Goals {
+ public:
+  Goals(const md::Executor& ex, const std::filesystem::path& path)
+      : ex_(ex),
+        model_(path, ex.precision() == md::Precision::bf16 ? md::Format::bf16 : md::Format::fp32),
+        sampling_(md::sampling_of(model_.metadata(), Sampling::defaults, path.string())),
+        memory_(Sampling::stack_floats(group)) {
+    if (sampling_.guidance != 1.0f)
+      throw md::Error("file " + path.string() + ": expected a model that needs no guidance, found guidance " +
+                      std::to_string(sampling_.guidance));
+  }
+
+  // Latents for each sample of the trainer's next step. What begins at pure noise gets the picture of that noise; what begins
+  // nearer to the picture gets one of other noise, as the sampler of several steps meets it.
+  std::span<const float* const> of(const md::train::UfogenTrainer<demo>& trainer, const std::vector<std::int32_t>& ids) {
+    constexpr std::size_t length = LatentCache::length;
+    const std::size_t batch = ids.size() / length;
+    latents_.resize(batch * Sampling::latents);
+    goals_.clear();
+    std::vector<std::uint64_t> seeds;
+    for (std::size_t i = 0; i < batch; ++i) {
+      goals_.push_back(&latents_[i * Sampling::latents]);
+      seeds.push_back(trainer.noise_seed(i) + (trainer.from_noise(i) ? 0 : std::uint64_t{1} << 62));
+    }
+    for (std::size_t first = 0; first < batch; first += group) {
+      md::Stack stack(memory_);
+      const md::Context c{
+          .executor = ex_, .stack = stack, .batch = std::min(group, batch - first), .packed = true, .format = model_.format()};
+      Sampling::run(c, model_.weights().text_encoder, model_.weights().unet, &ids[first * length], &seeds[first], sampling_,
+                    &latents_[first * Sampling::latents], [](md::Progress) { return true; });
+    }
+    return goals_;
+  }
+
+ private:
+  using Sampling = md::Sampling<demo>;
+  static constexpr std::size_t group = 16;
+  const md::Executor& ex_;
+  const PackedModel<> model_;
+  const md::SamplingOptions sampling_;
+  md::AlignedBuffer memory_;
+  std::vector<float> latents_;
+  std::vector<const float*> goals_;
+};
 
 // To one step: FOLDER/emoji_one_step.safetensors.
 inline void train_ufogen(DistillationData& data) {
@@ -319,12 +371,17 @@ inline void train_ufogen(DistillationData& data) {
   options.sampler_share = o.sampler_share;
   options.intervals = o.intervals;
   options.discriminator_every = o.discriminator_every;
+  for (const auto& other : {o.from, o.goals})
+    if (!other.empty()) data.expect_kin(other);
   const std::unique_ptr<PlainModel> from = o.from.empty() ? nullptr : std::make_unique<PlainModel>(o.from);
+  const std::unique_ptr<Goals> goals = o.goals.empty() ? nullptr : std::make_unique<Goals>(data.ex, o.goals);
   md::train::UfogenTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder,
                                          from ? from->weights.unet : data.base.weights.unet);
   const auto checkpoint = o.out / "ufogen.checkpoint.safetensors";
   remove_leftovers(checkpoint);
-  if (std::filesystem::exists(checkpoint)) data.check_identity(checkpoint, trainer.load(checkpoint));
+  md::Metadata identity = data.identity();
+  identity["goals"] = o.goals.empty() ? "none" : file_checksum(o.goals);
+  if (std::filesystem::exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
   const std::size_t begin = trainer.generator.step;
   Log log(o.out / "ufogen.csv", begin,
           "step,seconds,samples_per_second,generator_loss,adversarial,reconstruction,one_step_error,logit_fake,"
@@ -338,7 +395,8 @@ inline void train_ufogen(DistillationData& data) {
   double errors = 0, error_samples = 0;
   while (trainer.generator.step < o.steps) {
     const auto batch = data.batch(trainer.generator.step);
-    const md::train::UfogenReport r = trainer.step(batch.pictures, batch.ids.data());
+    const md::train::UfogenReport r = goals ? trainer.step(batch.pictures, batch.ids.data(), goals->of(trainer, batch.ids))
+                                            : trainer.step(batch.pictures, batch.ids.data());
     const std::size_t step = trainer.generator.step;
     generator.add({r.generator_loss, r.adversarial, r.reconstruction, r.logit_fake, r.generator.gradient_norm});
     if (r.judged) discriminator.add({r.discriminator_loss, r.logit_real, r.accuracy, r.discriminator.gradient_norm});
@@ -356,7 +414,7 @@ inline void train_ufogen(DistillationData& data) {
       progress.update(step);
     }
     const bool last = step == o.steps;
-    if (step % o.save_every == 0 || last) trainer.save(checkpoint, data.identity());
+    if (step % o.save_every == 0 || last) trainer.save(checkpoint, identity);
     if (step % o.sheet_every == 0 || last) {
       md::write_png(o.out / ("ufogen_" + std::to_string(step) + ".png"), data.sheet(trainer.generator.average, {four, one}));
       variety.row(step, progress.seconds(), data.variety(trainer.generator.average, one),

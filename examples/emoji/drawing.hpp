@@ -83,6 +83,28 @@ class Autoencoder {
   md::AlignedBuffer blob_, memory_;
 };
 
+// The file of a model M, packed for drawing.
+template <md::ModelConfig M = demo>
+class PackedModel {
+ public:
+  PackedModel(const std::filesystem::path& path, md::Format format) : PackedModel(md::SafetensorsFile(path), format) {}
+  const md::ModelWeights<M>& weights() const { return weights_.weights(); }
+  const md::Tokenizer& tokenizer() const { return tokenizer_; }
+  const md::Metadata& metadata() const { return metadata_; }
+  md::Format format() const { return weights_.format(); }
+
+ private:
+  PackedModel(const md::SafetensorsFile& file, md::Format format)
+      : tokenizer_(md::read_tokenizer((md::check_model<M>(file), file), M.text.vocabulary)),
+        metadata_(file.metadata()),
+        weights_(format) {
+    md::read_weights(file, "", weights_);
+  }
+  md::Tokenizer tokenizer_;
+  md::Metadata metadata_;
+  md::PackedWeights<md::ModelWeights<M>> weights_;
+};
+
 struct DrawingOptions {
   md::SamplingOptions sampling = md::Sampling<demo>::defaults;
   std::uint64_t seed = 0;              // picture i has the noise of seed + i

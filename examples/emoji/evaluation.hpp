@@ -70,6 +70,16 @@ inline std::vector<Sample> list_of(const Dataset& d, std::string_view name, std:
   throw md::Error("evaluation: no list is called " + std::string(name));
 }
 
+// Among all lists, in the order of the figures.
+inline std::size_t place_of(std::string_view list) {
+  std::vector<std::string_view> before;
+  for (const Figure& f : figures) {
+    if (f.list == list) break;
+    if (std::find(before.begin(), before.end(), f.list) == before.end()) before.push_back(f.list);
+  }
+  return before.size();
+}
+
 inline double value_of(const Report& r, Statistic s) {
   switch (s) {
     case Statistic::top1:
@@ -101,31 +111,6 @@ struct EvaluationOptions {
 
 // In the order in which they are to be read.
 using Results = std::vector<std::pair<std::string, double>>;
-
-// The file of a model M, packed: pictures are drawn in groups.
-template <md::ModelConfig M = demo>
-class EvaluatedModel {
- public:
-  EvaluatedModel(const std::filesystem::path& path, md::Format format) : EvaluatedModel(md::SafetensorsFile(path), format) {}
-  const md::ModelWeights<M>& weights() const { return weights_.weights(); }
-  const md::Tokenizer& tokenizer() const { return tokenizer_; }
-  const md::Metadata& metadata() const { return metadata_; }
-  std::size_t concepts() const {  // of the training; 0: the file does not tell
-    const auto at = metadata_.find("training.concepts");
-    return at == metadata_.end() ? 0 : static_cast<std::size_t>(std::strtoull(at->second.c_str(), nullptr, 10));
-  }
-
- private:
-  EvaluatedModel(const md::SafetensorsFile& file, md::Format format)
-      : tokenizer_(md::read_tokenizer((md::check_model<M>(file), file), M.text.vocabulary)),
-        metadata_(file.metadata()),
-        weights_(format) {
-    md::read_weights(file, "", weights_);
-  }
-  md::Tokenizer tokenizer_;
-  md::Metadata metadata_;
-  md::PackedWeights<md::ModelWeights<M>> weights_;
-};
 
 // Rows of triples (true picture, reconstruction, generated picture), each with its prompt, under the name of their list.
 class EvaluationSheet {
@@ -241,7 +226,8 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
   const auto draw = [&](std::string_view title, const std::vector<std::string>& captions, DrawingOptions drawing) {
     examples::Progress progress(std::string(title), captions.size());
     auto images = draw_samples<M>(ex, weights, tokenizer, vae, captions, drawing, [&](std::size_t n) { progress.update(n); });
-    if (drawing.sampling.guidance == o.drawing.sampling.guidance) seconds += progress.seconds(), drawn += images.size();
+    seconds += progress.seconds();
+    drawn += images.size();
     return images;
   };
 
@@ -268,7 +254,7 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
       truth.back().rgb = bitmaps.render(s.scene);
     }
     DrawingOptions drawing = o.drawing;
-    drawing.seed += static_cast<std::uint64_t>(l) << 20;
+    drawing.seed += static_cast<std::uint64_t>(place_of(lists[l])) << 20;  // the same, whatever else is asked for
     const auto generated = draw(lists[l], captions, drawing), reconstructed = reconstructions(vae, truth);
     const Report value = score(samples, generated), upper = score(samples, reconstructed), lower = score(samples, blind);
     for (const Figure& f : figures) {
@@ -334,14 +320,10 @@ Results evaluate(const md::Executor& ex, const Weights& weights, const md::Token
 template <md::ModelConfig M = demo>
 Results evaluate(const std::filesystem::path& path, const EvaluationOptions& o) {
   const md::Executor ex(o.threads);
-  const EvaluatedModel<M> model(path, *o.drawing.packed);
+  const PackedModel<M> model(path, *o.drawing.packed);
   Autoencoder vae(ex, path, o.drawing.packed);
   const auto entries = read_names();
-  Level level = o.level.value_or(Level::animals_and_foods);
-  if (!o.level)
-    for (const Level l : {Level::objects, Level::all})
-      if (Vocabulary(l, entries).size() == model.concepts()) level = l;
-  const Vocabulary vocabulary(level, entries);
+  const Vocabulary vocabulary(o.level.value_or(trained_level(model.metadata(), entries)), entries);
   EvaluationOptions used = o;
   used.drawing.sampling = md::sampling_of(model.metadata(), md::Sampling<M>::defaults, path.string());
   if (o.steps) used.drawing.sampling.steps = *o.steps;

@@ -82,6 +82,21 @@ class Log {
   double before_ = 0;
 };
 
+// FNV-1a over a file's bytes.
+inline std::string file_checksum(const std::filesystem::path& path) {
+  std::uint64_t h = 0xcbf29ce484222325u;
+  for (const char c : md::read_file(path)) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return md::detail::hexadecimal(h);
+}
+
+// The vocabulary that a model was trained on, as its file tells; else the smallest.
+inline Level trained_level(const md::Metadata& metadata, const std::vector<Entry>& names) {
+  const auto at = metadata.find("training.concepts");
+  for (const Level l : {Level::objects, Level::all})
+    if (at != metadata.end() && std::to_string(Vocabulary(l, names).size()) == at->second) return l;
+  return Level::animals_and_foods;
+}
+
 // What writers of this file left behind when they were killed: as large as the file itself.
 inline void remove_leftovers(const std::filesystem::path& file) {
   const std::string prefix = file.filename().string() + ".tmp-";
