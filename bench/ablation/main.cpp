@@ -5,6 +5,7 @@
 //   bench_ablation_train --train FOLDER [--repetitions 0] ...      also trains each variant at demo scale: what it does to
 //   quality
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -21,13 +22,15 @@ using ablation::variants;
 static_assert(variants.size() == ABLATION_VARIANTS, "the build makes one translation unit for each line that begins a Variant");
 
 template <std::size_t... I>
-std::vector<Row> measure_all(std::index_sequence<I...>, int threads, std::size_t repetitions) {
+std::vector<Row> measure_all(std::index_sequence<I...>, int threads, std::size_t repetitions,
+                             const std::vector<std::size_t>& timed) {
   std::vector<Row> rows;
-  const auto add = [&](Row row) {
-    rows.push_back(std::move(row));
+  const auto add = [&](auto measure) {
+    const bool wanted = timed.empty() || std::find(timed.begin(), timed.end(), rows.size()) != timed.end();
+    rows.push_back(measure(threads, wanted ? repetitions : 0));
     if (repetitions > 0) std::fprintf(stderr, "%zu of %zu\r", rows.size(), sizeof...(I));
   };
-  (add(ablation::measure<I>(threads, repetitions)), ...);
+  (add(&ablation::measure<I>), ...);
   return rows;
 }
 
@@ -38,8 +41,10 @@ int main(int argc, char** argv) {
   int threads = 0;
   std::size_t repetitions = 5;
   std::string csv_path, svg_path;
+  std::vector<std::size_t> timed;
   app.add_option("--threads", threads, "0: all")->capture_default_str();
   app.add_option("--repetitions", repetitions, "Timed passes of each; 0: sizes only")->capture_default_str();
+  app.add_option("--timed", timed, "Time only these rows of the table, from 0; default: all")->delimiter(',');
   app.add_option("--csv", csv_path, "The numbers, plain")->type_name("FILE");
   app.add_option("--svg", svg_path, "A chart")->type_name("FILE");
 #ifdef ABLATION_MODEL
@@ -71,7 +76,7 @@ int main(int argc, char** argv) {
     plan.threads = threads;
     if (train->count() > 0) trained = ablation::train_variants(plan);
 #endif
-    const auto rows = measure_all(std::make_index_sequence<variants.size()>{}, threads, repetitions);
+    const auto rows = measure_all(std::make_index_sequence<variants.size()>{}, threads, repetitions, timed);
     if (!csv_path.empty()) mobilediffusion::write_file(csv_path, ablation::csv(rows, trained));
     if (!svg_path.empty()) mobilediffusion::write_file(svg_path, ablation::svg(rows, trained));
     std::fputs(ablation::markdown(rows).c_str(), stdout);

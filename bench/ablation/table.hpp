@@ -23,6 +23,9 @@ inline std::string formatted(const char* format, auto... values) {
   return text;
 }
 
+inline bool any_timed(const std::vector<Row>& rows) {
+  return std::any_of(rows.begin(), rows.end(), [](const Row& r) { return !r.seconds.empty(); });
+}
 inline double median(const Row& r) { return r.seconds[r.seconds.size() / 2]; }
 inline double change(double now, double before) { return 100.0 * (now / before - 1.0); }
 inline double change(std::size_t now, std::size_t before) {
@@ -52,7 +55,7 @@ inline constexpr std::array<const char*, 6> figure_names{"seen_object_top1",    
 
 // Sizes at full scale; times where there are any.
 inline std::string markdown(const std::vector<Row>& rows) {
-  const bool timed = !rows.front().seconds.empty();
+  const bool timed = any_timed(rows);
   std::string out = "| variant | parameters | MACs | activations | change: parameters, MACs |";
   out += timed ? " one pass (fastest to slowest) | change: time |" : "";
   out += " claimed |\n|---|---|---|---|---|";
@@ -65,8 +68,10 @@ inline std::string markdown(const std::vector<Row>& rows) {
                      static_cast<double>(r.macs) * 1e-9, static_cast<double>(r.activation_bytes) / (1 << 20));
     out += i == 0 ? " |" : formatted(" %+.1f %%, %+.1f %% |", change(r.parameters, b.parameters), change(r.macs, b.macs));
     if (timed) {
-      out += formatted(" %.0f ms (%.0f to %.0f) |", 1e3 * median(r), 1e3 * r.seconds.front(), 1e3 * r.seconds.back());
-      out += i == 0 ? " |" : formatted(" %+.1f %% |", change(median(r), median(b)));
+      out += r.seconds.empty()
+                 ? " |"
+                 : formatted(" %.0f ms (%.0f to %.0f) |", 1e3 * median(r), 1e3 * r.seconds.front(), 1e3 * r.seconds.back());
+      out += i == 0 || r.seconds.empty() || b.seconds.empty() ? " |" : formatted(" %+.1f %% |", change(median(r), median(b)));
     }
     out += " " + std::string(variants[i].claim) + " |\n";
   }
@@ -138,7 +143,8 @@ inline std::string csv(const std::vector<Row>& rows, const std::vector<Trained>&
 
 // Bars for each variant, relative to the first: parameters, multiply-accumulates (or time), and what training ended in.
 inline std::string svg(const std::vector<Row>& rows, const std::vector<Trained>& trained) {
-  const bool timed = !rows.front().seconds.empty(), has_loss = !trained.empty() && !trained.front().outcomes.empty();
+  const bool timed = std::all_of(rows.begin(), rows.end(), [](const Row&r) { return !r.seconds.empty(); }),
+             has_loss = !trained.empty() && !trained.front().outcomes.empty();
   const double left = 330, full = 420, line = has_loss ? 50 : 34;
   std::string out = formatted(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"%.0f\" font-family=\"sans-serif\" font-size=\"12\">\n"
