@@ -30,7 +30,7 @@ using emoji::demo;
 namespace {
 
 struct Options {
-  fs::path pictures, out, model = MOBILEDIFFUSION_DEMO_FOLDER "/emoji.safetensors", sheet, merged;
+  fs::path pictures, out, model = MOBILEDIFFUSION_DEMO_FOLDER "/emoji_one_step.safetensors", sheet, merged;
   std::string demo_kind, layers = "all";
   std::vector<std::string> prompts;
   md::LoraOptions lora{};
@@ -200,7 +200,7 @@ int main(int argc, char** argv) {
   app.add_option("--demo", o.demo_kind, "only draw pictures to learn from into that folder")
       ->check(CLI::IsMember({"style", "concept"}));
   app.add_option("--out", o.out, "the adapters; default lora.safetensors")->type_name("FILE");
-  app.add_option("--model", o.model, "the model to adapt")->type_name("FILE");
+  app.add_option("--model", o.model, "the model to adapt; default: the one-step model of this repository")->type_name("FILE");
   app.add_option("--merged", o.merged, "also write a whole model with the adapters merged")->type_name("FILE");
   app.add_option("--sheet", o.sheet, "PNG: each prompt before, with half, with all of it")->type_name("FILE");
   app.add_option("--prompt", o.prompts, "of the sheet; several are columns")->type_name("PROMPT")->allow_extra_args(false);
