@@ -104,7 +104,7 @@ inline void add_number(CLI::App& app, const std::string& name, const std::string
       ->type_name("X");
 }
 
-// How much of a picture may change; several values where use is called for each.
+// --strength: how much of a picture may change. use is called for each value that is given.
 inline CLI::Option* add_strength(CLI::App& app, const std::string& help, std::function<void(float)> use) {
   return app
       .add_option_function<std::vector<std::string>>(

@@ -105,7 +105,7 @@ class UfogenTrainer {
   // pictures[i]: the latents of sample i, unit variance; ids [batch][length]. Times and noise depend on the seed, the step and
   // the place in the batch only. Both networks learn from the same fakes, each from gradients at the weights before the step.
   // goals: empty, or for each sample null or the latents that take the place of pictures[i] for the generator. Of pure noise a
-  // picture of the data says nothing, so a generator that is compared with it learns to ignore the noise; what a slower sampler
+  // picture of the data says nothing, so a generator that is compared with it may ignore the noise; what a slower sampler
   // makes of the same noise keeps seeds apart.
   UfogenReport step(std::span<const float* const> pictures, const std::int32_t* ids, std::span<const float* const> goals = {}) {
     UfogenReport report = gradients(pictures, ids, generator.step % options_.discriminator_every == 0, goals);
