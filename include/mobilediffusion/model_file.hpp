@@ -2,6 +2,8 @@
 // One file is one model: every weight, the tokenizer and the configuration's fingerprint.
 #pragma once
 
+#include "core/begin.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -19,7 +21,7 @@
 #include "models/vae.hpp"
 #include "reflect/fingerprint.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 template <ModelConfig M>
 struct ModelWeights {
@@ -127,4 +129,6 @@ void write_model(const std::filesystem::path& path, const ModelWeights<M>& weigh
   write_safetensors(path, tensors, metadata);
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

@@ -2,6 +2,8 @@
 // Where a model's weights come from: one file of this library, or a folder of the open Stable Diffusion family.
 #pragma once
 
+#include "core/begin.hpp"
+
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -13,7 +15,7 @@
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 
@@ -145,4 +147,6 @@ class ModelSource {
   std::optional<WeightFiles> unet_, vae_, text_encoder_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

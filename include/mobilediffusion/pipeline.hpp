@@ -2,6 +2,8 @@
 // The ten-line user interface: a prompt becomes a picture, or changes one.
 #pragma once
 
+#include "core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -21,7 +23,7 @@
 #include "model_source.hpp"
 #include "sampling.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct Request {
   std::string prompt;
@@ -314,4 +316,6 @@ class ImageToImage : public TextToImage<M, F> {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

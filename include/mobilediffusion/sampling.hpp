@@ -2,6 +2,8 @@
 // Captions to latents: text encoder once, then UNet and sampler step by step, with classifier-free guidance in one batch.
 #pragma once
 
+#include "core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // What a generation call reports after each step; returning false from the callback cancels.
 struct Progress {
@@ -129,4 +131,6 @@ struct Sampling {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

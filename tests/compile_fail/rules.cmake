@@ -111,3 +111,7 @@ inline constexpr auto parameters = mobilediffusion::reflect::parameters<Weights>
 # Headers of others.
 mistake(stb_before "STB_*_IMPLEMENTATION is defined" "#define STB_IMAGE_IMPLEMENTATION
 #include <mobilediffusion/io/image.hpp>")
+
+# Flags of others.
+mistake(fast_math "-ffast-math (also -Ofast, -ffinite-math-only, /fp:fast) removes the checks" "#define __FAST_MATH__ 1
+#include <mobilediffusion/core/error.hpp>")

@@ -2,11 +2,13 @@
 // diffusers' ResnetBlock2D: norm, SiLU, conv1 (+ time embedding), norm, SiLU, conv2, + shortcut.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "../kernels/kernels.hpp"
 #include "../layers/convolution.hpp"
 #include "../layers/norm.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct ResnetSpec {
   std::size_t in, out;
@@ -124,4 +126,6 @@ struct ResnetBlock {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

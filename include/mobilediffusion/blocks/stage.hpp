@@ -2,6 +2,8 @@
 // One resolution of the UNet, down and up: residual blocks, each with an optional transformer stack behind it, and the sampler.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <tuple>
 
@@ -10,7 +12,7 @@
 #include "resnet.hpp"
 #include "transformer.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct StageSpec {
   std::size_t height, width;
@@ -285,4 +287,6 @@ struct UpStage : StageParts<S> {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // diffusers' BasicTransformerBlock, and Transformer2DModel: a stack of them over the pixels of one resolution.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 
 #include "../kernels/kernels.hpp"
@@ -9,7 +11,7 @@
 #include "../layers/feed_forward.hpp"
 #include "../layers/norm.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct TransformerSpec {
   std::size_t depth = 0;  // 0: absent
@@ -194,4 +196,6 @@ struct Transformer2D {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,13 +2,15 @@
 // What a user writes: one structural struct per part of the architecture. Plain numbers, usable as template arguments.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <cstddef>
 
 #include "../core/activation.hpp"
 #include "../core/prediction.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // A stack of transformer blocks behind one residual block. depth 0: none there.
 struct TransformerConfig {
@@ -112,4 +114,6 @@ struct ModelConfig {
   SamplerConfig sampler{};
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,9 +2,11 @@
 // Architectures by name. A preset is a whole model: presets::emoji.unet, .vae, .text, .sampler.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "config.hpp"
 
-namespace mobilediffusion::presets {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::presets {
 
 inline constexpr TransformerConfig none{};
 inline constexpr TransformerConfig cross_only(std::size_t depth) { return {.depth = depth, .self_attention = false}; }
@@ -193,4 +195,6 @@ inline constexpr ModelConfig tiny{
     .sampler = {.schedule = Schedule::cosine, .steps = 3},
 };
 
-}  // namespace mobilediffusion::presets
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::presets
+
+#include "../core/end.hpp"

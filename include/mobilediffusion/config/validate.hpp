@@ -2,9 +2,11 @@
 // The rules of a configuration, each a static_assert that says the rule and what to change.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "config.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 constexpr bool any_transformer(const UnetConfig& c) {
   if (c.middle.resnets > 0 && c.middle.transformer.depth > 0) return true;
@@ -124,4 +126,6 @@ struct ValidModel {
   static constexpr bool value = true;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace mobilediffusion {
+#include "begin.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class Activation { none, silu, gelu, quick_gelu, relu };  // gelu: the exact one (erf); quick_gelu: x * sigmoid(1.702 x)
 enum class AttentionKind { softmax, relu };                    // relu: relu(QK^T / sqrt(d)) / N_keys, after finetuning
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

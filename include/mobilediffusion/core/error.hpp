@@ -2,6 +2,8 @@
 // The one exception type of the library.
 #pragma once
 
+#include "begin.hpp"
+
 #include <stdexcept>
 #include <string>
 
@@ -15,3 +17,5 @@ class Error : public std::runtime_error {
 };
 
 }  // namespace mobilediffusion
+
+#include "end.hpp"

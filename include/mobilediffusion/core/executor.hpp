@@ -2,6 +2,8 @@
 // How kernels run: thread count, precision of the products, per-thread scratch. The only parallel loop of the library.
 #pragma once
 
+#include "begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #if __has_include(<unistd.h>)
@@ -13,7 +15,7 @@
 
 #include "memory.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class Precision {
   fp32,
@@ -85,4 +87,6 @@ class Executor {
   AlignedBuffer scratch_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

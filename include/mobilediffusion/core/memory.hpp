@@ -2,6 +2,8 @@
 // Aligned storage, and the stack of activations that a forward pass takes its locals from.
 #pragma once
 
+#include "begin.hpp"
+
 #include <cstddef>
 #include <cstring>
 #if __has_include(<sys/mman.h>)
@@ -14,7 +16,7 @@
 #include "error.hpp"
 #include "param.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Zero-initialised floats on a 64-byte boundary. Large ones ask the system for huge pages: a product that reads hundreds of
 // megabytes of weights otherwise waits for translations of addresses.
@@ -101,4 +103,6 @@ class Scope {
   std::size_t mark_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

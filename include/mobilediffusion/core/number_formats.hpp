@@ -2,10 +2,12 @@
 // Number formats of weights, and half precision as plain integers: conversions without hardware or compiler support.
 #pragma once
 
+#include "begin.hpp"
+
 #include <bit>
 #include <cstdint>
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // What matrices of weights are stored and multiplied as in inference; sums are fp32 (int8: int32 within a block of K).
 enum class Format {
@@ -45,4 +47,6 @@ inline constexpr float from_fp16(std::uint16_t h) {
   return std::bit_cast<float>(sign | ((e + 112u) << 23) | (m << 13));
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

@@ -2,12 +2,14 @@
 // The leaves of every weight aggregate: pointer-sized views whose shape, storage and file layout are their type.
 #pragma once
 
+#include "begin.hpp"
+
 #include <array>
 #include <cstddef>
 
 #include "number_formats.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Right-hand sides of matrix products are packed for inference into whole panels of this many outputs: two AVX-512 registers, a
 // multiple of every narrower tile.
@@ -110,4 +112,6 @@ struct DepthwiseFilter {
 // A part that the configuration left out: no weights, no code; the visitor skips it.
 struct Absent {};
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

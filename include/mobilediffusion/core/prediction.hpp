@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace mobilediffusion {
+#include "begin.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class Schedule { scaled_linear, cosine };
 enum class Prediction { epsilon, v, sample };  // what the UNet puts out: the noise, alpha eps - sigma x, or the picture
@@ -10,4 +12,6 @@ enum class Prediction { epsilon, v, sample };  // what the UNet puts out: the no
 // the network sees (UFOGen).
 enum class SamplerKind { ddim, renoise };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

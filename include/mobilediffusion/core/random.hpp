@@ -2,6 +2,8 @@
 // Counter-based random numbers: any element of any stream by index, so results do not depend on threads or order.
 #pragma once
 
+#include "begin.hpp"
+
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -9,7 +11,7 @@
 #include <numbers>
 #include <span>
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): counter, key -> 4 words.
 inline constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> k) {
@@ -63,4 +65,6 @@ class Random {
   int have_ = 0;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

@@ -2,11 +2,13 @@
 // A loop whose index is a constant: for walking over tuples of differently typed parts.
 #pragma once
 
+#include "begin.hpp"
+
 #include <cstddef>
 #include <type_traits>
 #include <utility>
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 template <std::size_t I>
 using Index = std::integral_constant<std::size_t, I>;
@@ -24,4 +26,6 @@ constexpr void unroll_reversed(F&& f) {
   unroll<N>([&]<std::size_t I>(Index<I>) { f(Index<N - 1 - I>{}); });
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

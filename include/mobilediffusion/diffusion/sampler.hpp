@@ -3,11 +3,13 @@
 // classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 
 #include "schedule.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // How to sample. A request may choose steps and guidance.
 struct SamplingOptions {
@@ -45,4 +47,6 @@ inline void add_noise(NoiseLevel level, const float* x, const float* noise, floa
   for (std::size_t i = 0; i < n; ++i) z[i] = level.alpha * x[i] + level.sigma * noise[i];
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

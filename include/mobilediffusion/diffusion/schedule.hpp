@@ -3,6 +3,8 @@
 // z = alpha x + sigma eps, alpha^2 + sigma^2 = 1.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -10,7 +12,7 @@
 
 #include "../core/prediction.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct NoiseLevel {
   float alpha = 1, sigma = 0;
@@ -81,4 +83,6 @@ inline float target(Prediction prediction, NoiseLevel l, float x, float eps) {
   return prediction == Prediction::v ? l.alpha * eps - l.sigma * x : prediction == Prediction::sample ? x : eps;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

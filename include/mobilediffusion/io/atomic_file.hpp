@@ -2,6 +2,8 @@
 // Whole files: read at once, or replaced in one step so that a reader sees the old contents or the new, never a part.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +24,7 @@
 #include "../core/error.hpp"
 #include "message.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 
@@ -171,4 +173,6 @@ inline std::string read_file(const std::filesystem::path& path, std::size_t limi
   return bytes;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

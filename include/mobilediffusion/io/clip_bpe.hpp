@@ -3,6 +3,8 @@
 // in its tokenizer.json.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +21,7 @@
 #include "message.hpp"
 #include "utf8.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Words are lower-cased and cut as CLIP does: runs of letters, single digits, runs of other signs, English contractions apart.
 // Of non-ASCII text every character counts as a letter, and only Latin-1 is lower-cased.
@@ -189,4 +191,6 @@ class ClipBpe {
   std::int32_t begin_ = 0, end_ = 0;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // 8-bit RGB images: read PNG and JPEG, write PNG with the text of how the image came to be, compare, arrange.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -23,7 +25,7 @@
 #include "stb.hpp"
 #include "utf8.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // rgb: [height][width][3], row-major, the first row on top.
 struct Image {
@@ -266,4 +268,6 @@ inline float psnr(const Image& a, const Image& b) {
   return static_cast<float>(10.0 * std::log10(255.0 * 255.0 * static_cast<double>(a.rgb.size()) / sum));
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

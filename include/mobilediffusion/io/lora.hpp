@@ -5,6 +5,8 @@
 // Adapted can be whatever is one matrix: linear layers and 1x1 convolutions.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -21,7 +23,7 @@
 #include "../core/random.hpp"
 #include "weights.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct LoraOptions {
   std::size_t rank = 8;  // at most the smaller side of every adapted matrix
@@ -283,4 +285,6 @@ class LoraMerge {
   std::vector<float> merged_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Pages of a mapped file that need not stay in memory.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <sys/mman.h>
 
 #include <boost/interprocess/mapped_region.hpp>
@@ -9,7 +11,7 @@
 #include <cstdint>
 #include <span>
 
-namespace mobilediffusion::detail {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail {
 
 // The whole pages of what was read from a mapped file leave this process, if they are many: else a model is in memory twice while
 // it loads. They may be read again. Never for other memory: its contents would be lost.
@@ -22,4 +24,6 @@ inline void forget_pages(std::span<const std::byte> mapped) {
   static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED));
 }
 
-}  // namespace mobilediffusion::detail
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // The texts of errors: pieces joined by one function, because chains of std::string's + are slow to compile.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <charconv>
 #include <concepts>
 #include <cstddef>
@@ -9,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace mobilediffusion::detail {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail {
 
 // Text or a whole number, for the duration of one call.
 class Piece {
@@ -52,4 +54,6 @@ inline std::string printable(std::string_view text) {
   return out;
 }
 
-}  // namespace mobilediffusion::detail
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
+
+#include "../core/end.hpp"

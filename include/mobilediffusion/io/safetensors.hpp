@@ -5,6 +5,8 @@
 // breaks any rule of the format is refused as a whole. What is not checked are the values: NaN and infinity are data.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -33,7 +35,7 @@
 #include "message.hpp"
 #include "utf8.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 static_assert(std::endian::native == std::endian::little,
               "mobilediffusion: safetensors holds little-endian numbers; port convert_*");
@@ -593,4 +595,6 @@ inline std::string base64_decode(std::string_view text) {
   return out;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

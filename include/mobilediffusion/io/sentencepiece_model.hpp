@@ -3,13 +3,15 @@
 // followed without bounds, so that a damaged or hostile model reads outside of it. A model arrives inside weight files.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string_view>
 
-namespace mobilediffusion::detail {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail {
 
 // The fields of one protocol buffer message, in order (protobuf.dev/programming-guides/encoding).
 class ProtobufFields {
@@ -107,4 +109,6 @@ inline bool is_sound_sentencepiece_model(std::string_view model) {
   return fields.ok();
 }
 
-}  // namespace mobilediffusion::detail
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
+
+#include "../core/end.hpp"

@@ -3,6 +3,8 @@
 // translation units, and users with an stb of their own before or after, compile and link.
 #pragma once
 
+#include "../core/begin.hpp"
+
 // What stb includes, first: inside our namespace only stb itself may be left.
 #include <assert.h>
 #include <limits.h>
@@ -126,10 +128,10 @@
 #define STBI_ASSERT(x) ((x) ? static_cast<void>(0) : throw ::mobilediffusion::Error("stb_image: internal check failed"))
 #define STBIW_ASSERT(x) ((x) ? static_cast<void>(0) : throw ::mobilediffusion::Error("stb_image_write: internal check failed"))
 
-namespace mobilediffusion::detail::stb {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail::stb {
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
-}  // namespace mobilediffusion::detail::stb
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail::stb
 
 #undef STB_IMAGE_IMPLEMENTATION
 #undef STB_IMAGE_WRITE_IMPLEMENTATION
@@ -172,3 +174,5 @@ namespace mobilediffusion::detail::stb {
 #pragma pop_macro("STBI_NEON")
 #pragma pop_macro("STBI_SIMD_ALIGN")
 #pragma GCC diagnostic pop
+
+#include "../core/end.hpp"

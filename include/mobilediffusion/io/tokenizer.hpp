@@ -2,6 +2,8 @@
 // Prompts to token ids, through a sentencepiece model (training one: train/tokenizer.hpp) or the byte pairs of CLIP.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
@@ -25,7 +27,7 @@ namespace sentencepiece::logging {
 void SetMinLogLevel(int level);
 }
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 // sentencepiece logs to stderr by a level that is the process's: fatal only, from the first use on.
@@ -83,8 +85,7 @@ class Tokenizer {
       throw Error(detail::join({"prompt: ", prompt.size(), " bytes, at most ", longest_prompt, " are accepted"}));
     detail::check_prompt_utf8("prompt", prompt);
     std::vector<int> pieces;
-    if (bpe_)
-      pieces = bpe_->encode(prompt);
+    if (bpe_) pieces = bpe_->encode(prompt);
     else if (const auto status = processor_->Encode(prompt, &pieces); !status.ok())
       throw Error(detail::join({"prompt: cannot be encoded", detail::reason(status)}));
     if (pieces.empty()) throw Error("prompt: empty: none of its characters is visible");
@@ -110,4 +111,6 @@ class Tokenizer {
   std::int32_t pad_ = pad, begin_ = begin, end_ = end;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,10 +2,12 @@
 // A strict UTF-8 check for text that comes from users and files.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <string_view>
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // The position of the first byte that is not part of well-formed UTF-8 (Unicode 15, table 3-7: no overlong forms, no
 // surrogates, nothing above U+10FFFF, nothing cut short), or npos.
@@ -32,4 +34,6 @@ inline constexpr std::size_t find_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

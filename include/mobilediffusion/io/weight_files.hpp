@@ -2,6 +2,8 @@
 // The tensors of one network as diffusers and transformers store them: one safetensors file, or shards with an index.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -13,7 +15,7 @@
 
 #include "safetensors.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Looks like a SafetensorsFile to check_weights and read_weights.
 class WeightFiles {
@@ -110,4 +112,6 @@ class WeightFiles {
   std::vector<TensorView> tensors_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

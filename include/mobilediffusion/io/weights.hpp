@@ -2,6 +2,8 @@
 // Weight aggregates in and out of safetensors: names, shapes and order come from reflection, nothing is listed twice.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -13,7 +15,7 @@
 #include "../reflect/reflect.hpp"
 #include "safetensors.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 // File order [outer][inner][taps] <-> memory order [outer][taps][inner] (core/param.hpp).
@@ -116,4 +118,6 @@ void list_weights(std::vector<TensorToWrite>& out, std::string_view prefix, cons
   }
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

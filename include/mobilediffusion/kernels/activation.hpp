@@ -2,6 +2,8 @@
 // Element-wise activations and the gate of gated feed-forwards.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 
 #include "mobilediffusion/core/activation.hpp"
@@ -9,7 +11,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // silu: x s(x); quick_gelu: x s(1.702 x); gelu: x (1 + erf(x / sqrt 2)) / 2; relu: max(x, 0), with s the logistic function.
 template <Activation A>
@@ -70,4 +72,6 @@ inline void gate(const Executor& ex, Activation activation, const float* x, floa
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

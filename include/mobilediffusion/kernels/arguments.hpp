@@ -3,6 +3,8 @@
 // same in programs and in kernels that were compiled for another processor.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -11,7 +13,7 @@
 #include "conv_plan.hpp"
 #include "operand.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // What is added to a product: C = A B + bias + residual (+ C).
 struct Epilogue {
@@ -30,4 +32,6 @@ struct AttentionShape {
   bool bf16 = false;   // products of values rounded to bf16, where the processor has them; forward only
 };
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

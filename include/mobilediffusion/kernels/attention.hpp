@@ -2,6 +2,8 @@
 // Multi-head attention, blocked over queries and keys so that the matrix of scores never exists.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -15,7 +17,7 @@
 #include "../simd/dot_bf16.hpp"
 #include "arguments.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -266,4 +268,6 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

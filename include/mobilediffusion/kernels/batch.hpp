@@ -2,13 +2,15 @@
 // Tensors shared by every image of a batch: broadcast addition and its adjoint; plain copies.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstring>
 
 #include "../core/executor.hpp"
 #include "../simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 inline void copy(const Executor& ex, const float* x, float* y, std::size_t n) {
   ex.parallel_for(n, 65536, [&](std::size_t begin, std::size_t end, int) {
@@ -32,4 +34,6 @@ inline void sum_batch(const Executor& ex, const float* d, std::size_t batch, std
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

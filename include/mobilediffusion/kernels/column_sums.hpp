@@ -2,13 +2,15 @@
 // Sums over the rows of a matrix: gradients of biases.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
 #include "../core/executor.hpp"
 #include "../simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // db[i / rows_per_sum][j] += sum of dy[i][j] over the rows, in order; dy [rows][n]. rows_per_sum = SIZE_MAX: one sum, db [n].
 inline void column_sums(const Executor& ex, const float* dy, std::size_t rows, std::size_t n, float* db,
@@ -40,4 +42,6 @@ inline void column_sums(const Executor& ex, const float* dy, std::size_t rows, s
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Convolutions of channels-last images and their gradients, as matrix products over implicit patches.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -11,7 +13,7 @@
 #include "matmul.hpp"
 #include "winograd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -168,4 +170,6 @@ inline void conv2d_backward_filter(const Executor& ex, const float* x, const flo
   matmul_tn(ex, outputs, n, g.out_pixels(), Operand::dense(dy, g.out_pixels(), outputs), b, dw, n, epilogue);
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

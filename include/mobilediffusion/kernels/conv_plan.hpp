@@ -2,6 +2,8 @@
 // How much memory a convolution with packed filters takes, and in which pieces it works: the same for every instruction set.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -9,7 +11,7 @@
 #include "../core/param.hpp"
 #include "operand.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // Filters packed for one of the ways to compute a 3x3 convolution in inference.
 struct PackedFilters {
@@ -79,4 +81,6 @@ inline constexpr std::size_t pack_filters_scratch(std::size_t outputs, std::size
   return (method == ConvMethod::phases ? 4 : method == ConvMethod::winograd ? 1 : 0) * outputs * channels;
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Depthwise 3x3 convolution, padding 1, stride 1 or 2, channels-last.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <string>
@@ -12,7 +14,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // Rows (or columns) of the output of a 3x3 convolution with padding 1.
 inline constexpr std::size_t conv3x3_output(std::size_t size, std::size_t stride) { return (size - 1) / stride + 1; }
@@ -109,4 +111,6 @@ inline void depthwise_conv3x3(const Executor& ex, const float* x, const float* w
   else detail::depthwise_rows<2, false>(ex, x, w, bias, y, batch, height, width, channels);
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -3,6 +3,12 @@
 // The environment variable MOBILEDIFFUSION_ISA forces one of simd::isa_names, for tests.
 #pragma once
 
+#if !defined(MOBILEDIFFUSION_DISPATCH)
+#define MOBILEDIFFUSION_DISPATCH 1  // how many of simd::Isa were built: 4 on x86-64, else the first
+#endif
+
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstdlib>
 #include <string>
@@ -10,10 +16,6 @@
 #include "../core/error.hpp"
 #include "../simd/isa.hpp"
 #include "entries.hpp"
-
-#if !defined(MOBILEDIFFUSION_DISPATCH)
-#define MOBILEDIFFUSION_DISPATCH 1  // how many of simd::Isa were built: 4 on x86-64, else the first
-#endif
 
 // Symbols of the libraries that mobilediffusion_dispatch() links: their only ones.
 extern "C" {
@@ -25,7 +27,7 @@ extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx512_bf16
 #endif
 }
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -74,4 +76,6 @@ inline const char* instruction_set() { return detail::chosen().name; }
 MOBILEDIFFUSION_KERNELS(MOBILEDIFFUSION_FORWARD)
 #undef MOBILEDIFFUSION_FORWARD
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Sums and scalings of whole arrays, and vectors broadcast over pixels.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -10,7 +12,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // y = a + b; all [n]; y may be a or b.
 inline void add(const Executor& ex, const float* a, const float* b, float* y, std::size_t n) {
@@ -52,4 +54,6 @@ inline void add_row_vector(const Executor& ex, const float* x, const float* v, f
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Token and timestep embeddings.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +13,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // y[b][i] = table[ids[b][i]] + positions[i]. ids: [batch][length], each within the table (the caller checks);
 // table: [vocabulary][width]; positions: [length][width] or null; y: [batch][length][width].
@@ -49,4 +51,6 @@ inline void timestep_embedding(const float* t, std::size_t batch, std::size_t di
     for (std::size_t b = 0; b < batch; ++b) y[b * dim + dim - 1] = 0.0f;
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

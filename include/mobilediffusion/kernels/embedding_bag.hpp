@@ -3,13 +3,15 @@
 // are not padding.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <numbers>
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // The first `count` cosines (DCT-II) over `length` places: weights [count][length]. The first is 1 everywhere.
 inline void cosine_weights(std::size_t count, std::size_t length, float* weights) {
@@ -51,4 +53,6 @@ inline void embedding_bag_backward(const std::int32_t* ids, std::size_t batch, s
     }
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -7,6 +7,8 @@
 // caller (sizes of scratch) is no entry but stands there, too, since it must not depend on the instruction set.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "arguments.hpp"
 
 // clang-format off
@@ -130,7 +132,7 @@
         std::size_t width, std::size_t channels, std::size_t r), (ex, x, y, batch, height, width, channels, r))
 // clang-format on
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // One pointer an entry, of the entry's type.
 struct Table {
@@ -143,4 +145,6 @@ struct Table {
 #undef MOBILEDIFFUSION_SLOT
 };
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -4,6 +4,8 @@
 // machine. Everything outside of kernels/ includes this header and none beside it.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #if defined(MOBILEDIFFUSION_DISPATCH)
 #include "dispatch.hpp"
 #else
@@ -28,10 +30,12 @@
 #include "norm.hpp"
 #include "resample.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // The instruction set whose kernels run: one of simd::isa_names.
 inline const char* instruction_set() { return simd::isa_names[static_cast<int>(simd::compiled_isa)]; }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
 #endif
+
+#include "../core/end.hpp"

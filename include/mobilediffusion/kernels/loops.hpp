@@ -2,13 +2,15 @@
 // Loops over vectors: one body for full vectors and for the tail, and a parallel partition that never cuts a vector.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 struct FullVector {
   simd::Batch load(const float* p) const { return simd::load(p); }
@@ -44,4 +46,6 @@ inline void parallel_elements(const Executor& ex, std::size_t n, std::size_t gra
 // How many items of `floats` floats each make a thread worth its start: about 16Ki floats.
 inline std::size_t grain_for(std::size_t floats) { return std::max<std::size_t>(1, 16384 / std::max<std::size_t>(1, floats)); }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

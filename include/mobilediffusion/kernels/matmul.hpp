@@ -6,6 +6,8 @@
 // order on any number of threads.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -20,7 +22,7 @@
 #include "operand.hpp"
 #include "packed_weights.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -215,4 +217,6 @@ inline void matmul_tn(const Executor& ex, std::size_t m, std::size_t n, std::siz
   detail::run(ex, {m, n, k, a, b, false, false, {c, ldc}, epilogue, ex.cached_floats()});
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

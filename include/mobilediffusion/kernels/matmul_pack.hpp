@@ -2,6 +2,8 @@
 // Packing of operands into the panels that the micro kernel reads: gathers patches, rounds to bf16, transposes.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -9,7 +11,7 @@
 #include "matmul_tile.hpp"
 #include "operand.hpp"
 
-namespace mobilediffusion::kernels::detail {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::detail {
 
 // One vector of words from `n` values that follow each other along k.
 template <Format F>
@@ -230,4 +232,6 @@ void pack_b_along(const float* b, std::size_t ld, std::size_t columns, std::size
   }
 }
 
-}  // namespace mobilediffusion::kernels::detail
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::detail
+
+#include "../core/end.hpp"

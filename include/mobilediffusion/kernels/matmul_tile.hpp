@@ -2,6 +2,8 @@
 // The micro kernel of the matrix products: one register tile of C over one block of K, for every number of rows.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include "../simd/dot_int8.hpp"
 #include "arguments.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -161,4 +163,6 @@ inline constexpr std::array<std::array<TileFunction, tile_rows / 2 + 1>, tile_ve
     tiles_of<F, 1>(std::make_index_sequence<tile_rows / 2 + 1>{}), tiles_of<F, 2>(std::make_index_sequence<tile_rows / 2 + 1>{})};
 
 }  // namespace detail
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // What a matrix product reads: a row-major matrix that may exist only as a rule (image patches, reordered filters).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -9,7 +11,7 @@
 #include "../core/error.hpp"
 #include "../core/number_formats.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // A convolution of channels-last images: x [batch][in_h][in_w][channels] -> y [batch][out_h][out_w][outputs].
 // y(oy, ox) reads x(oy * stride + ky - pad, ox * stride + kx - pad), zeros outside the image. The output size says how much
@@ -236,4 +238,6 @@ class Operand {
   int shift_ = 0;
 };
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

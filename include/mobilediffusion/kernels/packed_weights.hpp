@@ -6,6 +6,8 @@
 // dot products for is widened to fp32, a block at a time, when it is read.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -17,7 +19,7 @@
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -137,4 +139,6 @@ inline void unpack_weights(const float* packed, std::size_t rows, std::size_t co
   }
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Rearrangements: channel concatenation, nearest up-sampling, pixels to channels and back.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstring>
 #include <string>
@@ -10,7 +12,7 @@
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/kernels/loops.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // y[r] = a[r] then b[r]. a: [rows][ca], b: [rows][cb], y: [rows][ca + cb].
 inline void concat_channels(const Executor& ex, const float* a, std::size_t ca, const float* b, std::size_t cb, float* y,
@@ -80,4 +82,6 @@ inline void pixel_shuffle(const Executor& ex, const float* x, float* y, std::siz
                           [=](std::size_t image, std::size_t packed) { y[image] = x[packed]; });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

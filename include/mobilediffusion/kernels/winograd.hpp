@@ -6,6 +6,8 @@
 // matrix products of their own, in any format; the transforms are fp32. Vectors lie along the channels.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <type_traits>
@@ -14,7 +16,7 @@
 #include "loops.hpp"
 #include "matmul.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -263,4 +265,6 @@ inline void conv2d_winograd(const Executor& ex, const float* x, const PackedFilt
   else run(two{}, std::integral_constant < F, simd::has_dot_int8 ? F::int8 : F::fp32 > {});
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../core/end.hpp"

@@ -2,13 +2,15 @@
 // Multi-head attention with diffusers' projections; MobileDiffusion shares the key and value projection (to_kv).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cmath>
 #include <tuple>
 
 #include "../kernels/kernels.hpp"
 #include "linear.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct AttentionSpec {
   std::size_t width, heads;
@@ -118,4 +120,6 @@ struct Attention {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // What every forward and backward pass is handed, and the arithmetic of its activation memory.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -10,7 +12,7 @@
 #include "../core/param.hpp"
 #include "../plan/plan.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // One operation of a layer's forward pass, as a profiler sees it.
 struct Operation {
@@ -52,4 +54,6 @@ class Span {
   Observer* observer_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -3,13 +3,15 @@
 // after a nearest-neighbour doubling.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <type_traits>
 
 #include "../kernels/kernels.hpp"
 #include "context.hpp"
 #include "linear.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct ConvolutionSpec {
   std::size_t in, out;
@@ -155,4 +157,6 @@ struct Convolution {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

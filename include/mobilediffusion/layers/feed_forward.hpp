@@ -2,12 +2,14 @@
 // diffusers' gated FeedForward: net.0.proj makes value and gate, net.2 projects back (net.1 is dropout: absent).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <tuple>
 
 #include "../kernels/kernels.hpp"
 #include "linear.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct FeedForwardSpec {
   std::size_t width, ratio;
@@ -64,4 +66,6 @@ struct FeedForward {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -2,12 +2,14 @@
 // torch.nn.Linear, also as a 1x1 convolution over channels-last pixels.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <type_traits>
 
 #include "../kernels/kernels.hpp"
 #include "context.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 struct LinearSpec {
   std::size_t in, out;
@@ -57,4 +59,6 @@ struct Linear {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

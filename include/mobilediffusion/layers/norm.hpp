@@ -2,12 +2,14 @@
 // torch.nn.GroupNorm (with an optional SiLU behind it) and torch.nn.LayerNorm.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <type_traits>
 
 #include "../kernels/kernels.hpp"
 #include "context.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // The two values that the Stable Diffusion family uses, by place.
 inline constexpr float resnet_epsilon = 1e-5f, transformer_epsilon = 1e-6f;
@@ -98,4 +100,6 @@ struct LayerNorm {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

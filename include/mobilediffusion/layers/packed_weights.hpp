@@ -2,6 +2,8 @@
 // Weights as inference keeps them: every matrix in the order and the number format that the kernels read.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
@@ -11,7 +13,7 @@
 #include "../kernels/kernels.hpp"
 #include "../reflect/reflect.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // A weights aggregate and the memory that it is bound to; for a Context with packed = true and this format.
 template <class W>
@@ -62,4 +64,6 @@ class PackedWeights {
   std::vector<float> scratch_;
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

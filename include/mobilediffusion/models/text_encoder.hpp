@@ -2,13 +2,15 @@
 // transformers' CLIPTextModel as a static graph (arXiv 2103.00020): token and position embedding, pre-norm layers, final norm.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "../config/validate.hpp"
 #include "../kernels/kernels.hpp"
 #include "../layers/attention.hpp"
 #include "../layers/norm.hpp"
 #include "../reflect/reflect.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 template <TextEncoderConfig C>
 class TextEncoder {
@@ -205,4 +207,6 @@ class TextEncoder {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -3,12 +3,14 @@
 // arXiv 2112.10752 (latent diffusion).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
 #include "../kernels/kernels.hpp"
 #include "../reflect/reflect.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Lowering: from the configuration to the narrow specs of its parts.
 namespace lower {
@@ -397,4 +399,6 @@ class Unet {
 template <UnetConfig C>
 using Discriminator = Unet<C, 1>;
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

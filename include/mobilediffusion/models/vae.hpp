@@ -2,12 +2,14 @@
 // diffusers' AutoencoderKL as a static graph (arXiv 2112.10752, section 3.1): encoder, decoder, and their shared shape.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
 #include "../layers/attention.hpp"
 #include "../reflect/reflect.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // The block pair at the latent resolution, with single-head attention between.
 struct VaeMiddleSpec {
@@ -383,4 +385,6 @@ class Vae {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

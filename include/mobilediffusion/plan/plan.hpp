@@ -2,12 +2,14 @@
 // Constexpr arithmetic of activation memory.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
 #include "../core/param.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // What becomes of a part's activations when it ends: released (inference) or kept for backward (training).
 enum class Plan { inference, training };
@@ -29,4 +31,6 @@ struct Planned {
   }
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

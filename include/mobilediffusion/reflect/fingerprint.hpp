@@ -2,13 +2,15 @@
 // A number that changes with any field of a configuration: what a weights file is checked against.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstdint>
 #include <type_traits>
 #include <utility>
 
 #include "reflect.hpp"
 
-namespace mobilediffusion::reflect {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::reflect {
 
 namespace detail {
 template <class T>
@@ -33,4 +35,6 @@ constexpr std::uint64_t fingerprint(const Config& config) {
   return h;
 }
 
-}  // namespace mobilediffusion::reflect
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::reflect
+
+#include "../core/end.hpp"

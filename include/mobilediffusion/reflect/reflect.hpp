@@ -7,6 +7,8 @@
 // The order of leafs is the order of declaration.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <boost/pfr/core.hpp>
 #include <concepts>
@@ -22,7 +24,7 @@
 #include "../core/error.hpp"
 #include "../core/param.hpp"
 
-namespace mobilediffusion::reflect {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::reflect {
 
 template <class W>
 concept Leaf = requires(W& w) {
@@ -363,4 +365,6 @@ W bind(float* blob) {
   return weights;
 }
 
-}  // namespace mobilediffusion::reflect
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::reflect
+
+#include "../core/end.hpp"

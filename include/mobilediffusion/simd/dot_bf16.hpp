@@ -2,6 +2,8 @@
 // Raw instructions of the matrix products: pairs of bf16 and their dot product, in-register transposes.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 
 #include "../core/number_formats.hpp"
@@ -11,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-namespace mobilediffusion::simd {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 // Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16). Elsewhere bf16
 // products are emulated: operands rounded to bf16, kept and multiplied as fp32.
@@ -116,4 +118,6 @@ inline void transpose(Batch (&m)[width]) {
 #endif
 }
 
-}  // namespace mobilediffusion::simd
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Raw instructions of the 8-bit products: four bytes a lane, their dot product, and the way from floats to bytes and back.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,7 +14,7 @@
 #include <immintrin.h>
 #endif
 
-namespace mobilediffusion::simd {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 // Whether one lane holds four bytes and the processor multiplies and adds them into int32 (AVX512_VNNI). Elsewhere 8-bit weights
 // are widened and multiplied as fp32.
@@ -59,4 +61,6 @@ void store_bytes(std::uint8_t* p, Batch x);
 inline Batch min(Batch a, Batch b) { return xsimd::min(a, b); }
 inline float minimum(Batch v) { return -maximum(splat(0.0f) - v); }
 
-}  // namespace mobilediffusion::simd
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd
+
+#include "../core/end.hpp"

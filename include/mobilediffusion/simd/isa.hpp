@@ -2,9 +2,11 @@
 // Instruction sets by name: which one this translation unit was compiled for, and which ones this machine runs.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 
-namespace mobilediffusion::simd {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 // Worst first. Kernels are built for each of them where the dispatch is used (kernels/dispatch.hpp). baseline: what every
 // processor of the architecture has.
@@ -38,4 +40,6 @@ inline bool supported(Isa isa) {
   return isa == Isa::baseline;
 }
 
-}  // namespace mobilediffusion::simd
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd
+
+#include "../core/end.hpp"

@@ -3,11 +3,12 @@
 // names that the kernels use. Works with xsimd 8.1 (Debian 12) up to 13.
 #pragma once
 
-#include <cstddef>
+#include "../core/begin.hpp"
 
+#include <cstddef>
 #include <xsimd/xsimd.hpp>
 
-namespace mobilediffusion::simd {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 using Batch = xsimd::batch<float>;
 inline constexpr std::size_t width = Batch::size;
@@ -115,4 +116,6 @@ inline Batch exp(Batch x) { return xsimd::exp(x); }
 inline Batch sigmoid(Batch x) { return splat(1.0f) / (splat(1.0f) + xsimd::exp(splat(0.0f) - x)); }
 #endif
 
-}  // namespace mobilediffusion::simd
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // The optimizer over flat arrays: AdamW, moving average of the weights, gradient norm, learning-rate schedule.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -15,7 +17,7 @@
 #include "../core/executor.hpp"
 #include "../simd/simd.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct AdamWConfig {
   float learning_rate = 1e-4f;
@@ -199,4 +201,6 @@ inline float learning_rate(const LearningRateSchedule& s, std::size_t step) {
   return static_cast<float>(floor + (peak - floor) * 0.5 * (1.0 + std::cos(std::numbers::pi * way)));
 }
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // The loss of a diffusion model on some samples of a batch, forward and backward: what training it and adapting it share.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cstdint>
 #include <span>
@@ -12,7 +14,7 @@
 #include "../models/text_encoder.hpp"
 #include "../models/unet.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 // What diffusion trains. The names are those of the model's file.
 template <ModelConfig M>
@@ -119,4 +121,6 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
   return losses;
 }
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Training of UNet and text encoder together on latents and captions: the base model.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <array>
 #include <cstdint>
 #include <span>
@@ -11,7 +13,7 @@
 #include "initialize.hpp"
 #include "passes.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct DiffusionOptions {
   OptimizerOptions optimizer{};
@@ -94,4 +96,6 @@ class DiffusionTrainer {
   Passes<DiffusionWeights<M>> passes_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

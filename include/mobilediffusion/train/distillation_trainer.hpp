@@ -4,6 +4,8 @@
 // 2210.03142, distil guidance first; here the first halving does both, for one strength of it).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -21,7 +23,7 @@
 #include "../models/unet.hpp"
 #include "passes.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct DistillationOptions {
   OptimizerOptions optimizer{.adamw = {.weight_decay = 0.0f}, .schedule = {.peak = 1e-4f, .warmup_steps = 100}};  // of a round
@@ -271,4 +273,6 @@ class DistillationTrainer {
   std::size_t round_ = 0, sampling_steps_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

@@ -2,6 +2,8 @@
 // Random weights by name: the rules that a training starts from.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,7 +14,7 @@
 #include "../core/random.hpp"
 #include "../reflect/reflect.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 // Biases 0, norm scales 1, matrices normal with variance 1 / fan-in, embeddings normal. What ends a residual branch starts at
 // zero, so that every block begins as the identity (Goyal et al., arXiv 1706.02677, 5.1); so does the UNet's last convolution.
@@ -54,4 +56,6 @@ void initialize(W& weights, std::uint64_t seed, InitializeRules rules = {}) {
   }
 }
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

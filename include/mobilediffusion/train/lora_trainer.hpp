@@ -2,6 +2,8 @@
 // Finetuning of low-rank adapters on a handful of pictures (LoRA, Hu et al., arXiv 2106.09685); the model itself stays as it is.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -15,7 +17,7 @@
 #include "diffusion_loss.hpp"
 #include "passes.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct LoraTrainerOptions {
   OptimizerOptions optimizer{.schedule = {.peak = 1e-3f, .warmup_steps = 10}};  // there is no moving average
@@ -182,4 +184,6 @@ class LoraTrainer {
   std::vector<AlignedBuffer> sums_;   // of each pass; the first becomes that of all
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

@@ -2,13 +2,15 @@
 // A step's gradient as the sum of several passes' gradients, each over its own part of the batch.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "state.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 // With as many threads as passes, or fewer, every pass runs on a thread of its own: small layers lose much when they are shared
 // among threads, and nothing here. With more threads than passes, the passes run one after another on all of them.
@@ -88,4 +90,6 @@ class Passes {
   Workers workers_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

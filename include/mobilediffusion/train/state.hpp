@@ -3,6 +3,8 @@
 // that the same reflected visit binds, saves and restores.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -12,7 +14,7 @@
 #include "../io/weights.hpp"
 #include "adamw.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct OptimizerOptions {
   AdamWConfig adamw{};
@@ -141,4 +143,6 @@ class TrainState {
   AlignedBuffer weights_, gradients_, first_, second_, average_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

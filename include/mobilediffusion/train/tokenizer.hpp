@@ -2,6 +2,8 @@
 // Learns the tokenizer of a set of captions.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <sentencepiece_trainer.h>
 
 #include <cstddef>
@@ -12,7 +14,7 @@
 #include "../core/error.hpp"
 #include "../io/tokenizer.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 class CaptionIterator : public sentencepiece::SentenceIterator {
@@ -68,4 +70,6 @@ inline std::string train_tokenizer(std::span<const std::string> captions, std::s
   return model;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"

@@ -3,6 +3,8 @@
 // 2311.09257; MobileDiffusion, arXiv 2311.16567, finetunes with it).
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -17,7 +19,7 @@
 #include "../models/unet.hpp"
 #include "passes.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct UfogenOptions {
   OptimizerOptions generator{.adamw = {.beta1 = 0.9f, .weight_decay = 0.0f}, .schedule = {.peak = 1e-4f, .warmup_steps = 100}};
@@ -388,4 +390,6 @@ class UfogenTrainer {
   std::vector<float> fake_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

@@ -3,6 +3,8 @@
 // the latents, so that the decoder forgives what a diffusion model cannot predict.
 #pragma once
 
+#include "../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -15,14 +17,14 @@
 #include "initialize.hpp"
 #include "passes.hpp"
 
-namespace mobilediffusion::train {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
 struct VaeOptions {
   OptimizerOptions optimizer{};
   std::size_t batch = 8, micro_batch = 4;  // a step has batch / micro_batch passes (Passes says how they use threads)
   bool freeze_encoder = false;             // train the decoder alone: latents, and models trained on them, stay valid
   float absolute = 1.0f, edges = 0.5f, squared = 0.3f, kl = 1e-4f;  // weights of the losses
-  float latent_noise = 0.05f;  // deviation, relative to that of the latents
+  float latent_noise = 0.05f;                                       // deviation, relative to that of the latents
   std::uint64_t seed = 1;
 };
 
@@ -106,7 +108,8 @@ class VaeTrainer {
   // Divides the latents by `deviation` and undoes it in the decoder, so that a scaling factor of 1 gives unit variance.
   void normalize_latents(float deviation) {
     for (typename Model::Weights* w : {&state.weights, &state.average}) {
-      static_assert(!C.quant_conv, "mobilediffusion: normalize_latents folds the scale into conv_out and conv_in; set `quant_conv` to false");
+      static_assert(!C.quant_conv,
+                    "mobilediffusion: normalize_latents folds the scale into conv_out and conv_in; set `quant_conv` to false");
       auto& out = w->encoder.conv_out;
       const std::size_t row = out.weight.count / out.bias.count;
       for (std::size_t k = 0; k < channels; ++k) {
@@ -178,7 +181,9 @@ class VaeTrainer {
       losses.kl += 0.5 * static_cast<double>(mean * mean + variance - 1.0f - log_variance);
       const std::size_t at = i / channels * 2 * channels + i % channels;
       d_moments[at] = dz[i] + per_latent * mean;
-      d_moments[at + channels] = inside(moments[at + channels]) ? dz[i] * eps[i] * 0.5f * std::sqrt(variance) + per_latent * 0.5f * (variance - 1.0f) : 0.0f;
+      d_moments[at + channels] = inside(moments[at + channels])
+                                     ? dz[i] * eps[i] * 0.5f * std::sqrt(variance) + per_latent * 0.5f * (variance - 1.0f)
+                                     : 0.0f;
     });
     if (!options_.freeze_encoder) Model::encode_backward(c, state.weights, gradients, encoder, d_moments);
     return losses;
@@ -220,7 +225,8 @@ class VaeTrainer {
           for (std::size_t j = 0; j + 3 < row; ++j) edge(i * row + j, i * row + j + 3);
         for (std::size_t i = 0; i + 1 < C.height; ++i)
           for (std::size_t j = 0; j < row; ++j) edge(i * row + j, (i + 1) * row + j);
-        loss[b] = static_cast<double>(options_.absolute) * sum1 + static_cast<double>(options_.squared) * sum2 + static_cast<double>(options_.edges) * sum_edges;
+        loss[b] = static_cast<double>(options_.absolute) * sum1 + static_cast<double>(options_.squared) * sum2 +
+                  static_cast<double>(options_.edges) * sum_edges;
         square[b] = sum2;
       }
     });
@@ -234,4 +240,6 @@ class VaeTrainer {
   Stack stack_;
 };
 
-}  // namespace mobilediffusion::train
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train
+
+#include "../core/end.hpp"

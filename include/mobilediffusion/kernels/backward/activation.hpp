@@ -2,6 +2,8 @@
 // Gradients of activations and of the gate.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 
 #include "mobilediffusion/core/activation.hpp"
@@ -10,7 +12,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // dy times the derivative at x; for the logistic s: (x s)' = s (1 + x (1 - s)). relu has slope 0 at 0.
 template <Activation A>
@@ -61,4 +63,6 @@ inline void gate_backward(const Executor& ex, Activation activation, const float
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

@@ -2,9 +2,11 @@
 // Gradients of multi-head attention: probabilities are computed again, block by block, from the saved log-sum-exp.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include "../attention.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // With P as in attention(), dP = dY V^T and softmax: dS = P * (dP - rowsum(dY * Y)), relu: dS = [S > 0] dP / keys:
 //   dV += P^T dY,  dQ = scale dS K,  dK += scale dS^T Q.
@@ -120,4 +122,6 @@ inline void attention_backward(const Executor& ex, const AttentionShape& shape, 
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

@@ -2,6 +2,8 @@
 // Gradients of the depthwise 3x3 convolution. height and width are the input's, as in the forward function.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -12,7 +14,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -150,4 +152,6 @@ inline void depthwise_conv3x3_backward_filter(const Executor& ex, const float* x
   if (db != nullptr) detail::add_parts(ex, partial + 9 * channels, batch, 10 * channels, channels, db);
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

@@ -2,6 +2,8 @@
 // Gradients of what elementwise.hpp broadcasts.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -10,7 +12,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // out[b] = sum over p of dy[b][p]: the gradient of add_row_vector with respect to its vector. dy: [batch][pixels][channels];
 // out: [batch][channels], assigned.
@@ -42,4 +44,6 @@ inline void sum_pixels(const Executor& ex, const float* dy, std::size_t batch, s
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

@@ -2,6 +2,8 @@
 // Gradients of the token embedding.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +11,7 @@
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/kernels/loops.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // dtable[ids[b][i]] += dy[b][i], dpositions[i] += dy[b][i]. dy: [batch][length][width]; dtable: [vocabulary][width];
 // dpositions: [length][width]; either may be null. Threads share the width, so each sum is taken in token order.
@@ -30,4 +32,6 @@ inline void embed_tokens_backward(const Executor& ex, const std::int32_t* ids, s
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

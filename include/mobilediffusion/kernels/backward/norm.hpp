@@ -2,6 +2,8 @@
 // Gradients of group and layer normalization.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -13,7 +15,7 @@
 #include "mobilediffusion/kernels/norm.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 namespace detail {
 
@@ -236,4 +238,6 @@ inline void layer_norm_backward(const Executor& ex, const float* x, const float*
   detail::add_parts(ex, partial + padded, blocks, 2 * padded, channels, dbeta);
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

@@ -2,6 +2,8 @@
 // Gradients of the rearrangements: their adjoints. Those of pixel_unshuffle and pixel_shuffle are each other.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 #include <cstring>
 
@@ -9,7 +11,7 @@
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/kernels/resample.hpp"
 
-namespace mobilediffusion::kernels {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
 // da and db are assigned their channels of dy. da: [rows][ca], db: [rows][cb], dy: [rows][ca + cb].
 inline void split_channels_backward(const Executor& ex, const float* dy, float* da, std::size_t ca, float* db, std::size_t cb,
@@ -41,4 +43,6 @@ inline void upsample_nearest2x_backward(const Executor& ex, const float* dy, flo
   });
 }
 
-}  // namespace mobilediffusion::kernels
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
+
+#include "../../core/end.hpp"

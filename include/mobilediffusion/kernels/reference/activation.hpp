@@ -2,12 +2,14 @@
 // Scalar oracles of the activations.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cmath>
 #include <cstddef>
 
 #include "mobilediffusion/core/activation.hpp"
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 inline double activation_value(Activation activation, double x) {
   switch (activation) {
@@ -40,4 +42,6 @@ void gate(Activation activation, const T* x, T* y, std::size_t rows, std::size_t
     }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

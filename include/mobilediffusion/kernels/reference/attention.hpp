@@ -2,6 +2,8 @@
 // Attention and its gradients from the definition: scalar, in double, every probability stored. The oracle of the kernels.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -10,7 +12,7 @@
 
 #include "../arguments.hpp"
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 namespace detail {
 
@@ -109,4 +111,6 @@ inline void attention_backward(const Executor&, const AttentionShape& s, const f
   }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

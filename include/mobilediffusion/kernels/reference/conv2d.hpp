@@ -2,13 +2,15 @@
 // The oracle of kernels/conv2d.hpp: the definition of a convolution and its gradients, scalar loops.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 #include <vector>
 
 #include "../operand.hpp"
 #include "matmul.hpp"
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 namespace detail {
 // f(output pixel, tap, input pixel) for all that meet.
@@ -61,4 +63,6 @@ inline void conv2d_backward_filter(const float* x, const float* dy, std::size_t 
   for (std::size_t i = 0; i < sums.size(); ++i) dw[i] += static_cast<float>(sums[i]);
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

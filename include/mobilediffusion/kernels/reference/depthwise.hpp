@@ -2,9 +2,11 @@
 // Scalar oracle of the depthwise 3x3 convolution.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 // T: float or double; bias may be null.
 template <class T>
@@ -26,4 +28,6 @@ void depthwise_conv3x3(const T* x, const T* w, const T* bias, T* y, std::size_t 
         }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

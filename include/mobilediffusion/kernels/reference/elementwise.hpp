@@ -2,9 +2,11 @@
 // Scalar oracles of the element-wise functions.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 template <class T>
 void scale_add(const T* a, double fa, const T* b, double fb, T* y, std::size_t n) {
@@ -27,4 +29,6 @@ void sum_pixels(const T* dy, std::size_t batch, std::size_t pixels, std::size_t 
     }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

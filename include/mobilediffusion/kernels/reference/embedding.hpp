@@ -2,11 +2,13 @@
 // Scalar oracles of the embeddings.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 template <class T>
 void embed_tokens(const std::int32_t* ids, std::size_t batch, std::size_t length, const T* table, const T* positions, T* y,
@@ -29,4 +31,6 @@ void timestep_embedding(const T* t, std::size_t batch, std::size_t dim, T* y) {
     }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

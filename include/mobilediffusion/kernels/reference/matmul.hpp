@@ -2,12 +2,14 @@
 // The oracle of kernels/matmul.hpp and column_sums.hpp: the same meaning in scalar loops, summed in double.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
 #include "../arguments.hpp"
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 namespace detail {
 inline void finish(std::size_t n, std::size_t i, std::size_t j, double sum, float* c, std::size_t ldc, const Epilogue& e) {
@@ -62,4 +64,6 @@ inline void column_sums(const float* dy, std::size_t rows, std::size_t n, float*
     }
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

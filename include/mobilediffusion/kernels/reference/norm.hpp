@@ -2,13 +2,15 @@
 // Scalar oracles of group and layer normalization.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cmath>
 #include <cstddef>
 
 #include "mobilediffusion/core/activation.hpp"
 #include "mobilediffusion/kernels/reference/activation.hpp"
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 // Two passes in double; T: float or double.
 template <class T>
@@ -44,4 +46,6 @@ void layer_norm(const T* x, T* y, std::size_t rows, std::size_t channels, double
   group_norm(x, y, rows, 1, channels, 1, eps, gamma, beta, Activation::none, statistics);
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

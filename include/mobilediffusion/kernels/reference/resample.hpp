@@ -2,9 +2,11 @@
 // Scalar oracles of the rearrangements.
 #pragma once
 
+#include "../../core/begin.hpp"
+
 #include <cstddef>
 
-namespace mobilediffusion::kernels::reference {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference {
 
 template <class T>
 void concat_channels(const T* a, std::size_t ca, const T* b, std::size_t cb, T* y, std::size_t rows) {
@@ -34,4 +36,6 @@ void pixel_unshuffle(const T* x, T* y, std::size_t batch, std::size_t height, st
               x[((b * height + i * r + k / r % r) * width + j * r + k % r) * channels + k / (r * r)];
 }
 
-}  // namespace mobilediffusion::kernels::reference
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
+
+#include "../../core/end.hpp"

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every header includes this first, and end.hpp in its last line. Without #pragma once: it is included once for each.
+
+#if !defined(MOBILEDIFFUSION_ABI)
+
+// NaN and infinity in files and arguments are looked for by comparisons that these flags delete.
+#if (defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) || defined(_M_FP_FAST)) && \
+    !defined(MOBILEDIFFUSION_FAST_MATH)
+#error \
+    "mobilediffusion: -ffast-math (also -Ofast, -ffinite-math-only, /fp:fast) removes the checks of numbers and the accuracy \
+of kernels: compile what includes this library without it, or define MOBILEDIFFUSION_FAST_MATH to do without them"
+#endif
+
+// The instruction set or dispatch that this unit is compiled for, as the inline namespace that everything but Error stands in:
+// units that differ do not link where they share a type or a function of this library, and where they share none each has its
+// own. abi_tag: the user's functions that return our types, too, as with libstdc++'s __cxx11.
+#if defined(MOBILEDIFFUSION_DISPATCH)
+#define MOBILEDIFFUSION_ABI dispatch
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#define MOBILEDIFFUSION_ABI avx512_bf16_vnni
+#elif defined(__AVX512VNNI__)
+#define MOBILEDIFFUSION_ABI avx512_vnni
+#elif defined(__AVX512BF16__)
+#define MOBILEDIFFUSION_ABI avx512_bf16
+#else
+#define MOBILEDIFFUSION_ABI avx512
+#endif
+#elif defined(__AVX512F__)
+#define MOBILEDIFFUSION_ABI avx512f
+#elif defined(__AVX2__) && defined(__FMA__)
+#define MOBILEDIFFUSION_ABI avx2
+#elif defined(__AVX2__)
+#define MOBILEDIFFUSION_ABI avx2_without_fma
+#elif defined(__AVX__) && defined(__FMA__)
+#define MOBILEDIFFUSION_ABI avx_fma
+#elif defined(__AVX__)
+#define MOBILEDIFFUSION_ABI avx
+#elif defined(__SSE4_2__)
+#define MOBILEDIFFUSION_ABI sse4_2
+#elif defined(__SSE4_1__)
+#define MOBILEDIFFUSION_ABI sse4_1
+#elif defined(__SSSE3__)
+#define MOBILEDIFFUSION_ABI ssse3
+#elif defined(__SSE3__)
+#define MOBILEDIFFUSION_ABI sse3
+#elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
+#define MOBILEDIFFUSION_ABI sve
+#else
+#define MOBILEDIFFUSION_ABI baseline
+#endif
+#define MOBILEDIFFUSION_TEXT(name) MOBILEDIFFUSION_QUOTED(name)
+#define MOBILEDIFFUSION_QUOTED(name) #name
+namespace mobilediffusion {
+inline namespace MOBILEDIFFUSION_ABI __attribute__((abi_tag(MOBILEDIFFUSION_TEXT(MOBILEDIFFUSION_ABI)))) {}
+}  // namespace mobilediffusion
+#undef MOBILEDIFFUSION_TEXT
+#undef MOBILEDIFFUSION_QUOTED
+#endif
+
+// Macros of windows.h, macOS's AssertMacros.h and X11 that are names here and in what is included here; end.hpp gives them back.
+#pragma push_macro("min")
+#pragma push_macro("max")
+#pragma push_macro("check")
+#pragma push_macro("require")
+#pragma push_macro("verify")
+#pragma push_macro("Status")
+#undef min
+#undef max
+#undef check
+#undef require
+#undef verify
+#undef Status
