@@ -41,21 +41,24 @@ function(mobilediffusion_find_dependencies missing)
       INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY};${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")
   endif()
 
-  # Without OpenMP the library is the same, on one thread. Its flags are copied because the target of FindOpenMP is not
-  # visible outside of the directory that asked for it.
-  if(NOT TARGET mobilediffusion::openmp)
-    add_library(mobilediffusion::openmp INTERFACE IMPORTED GLOBAL)
-    if(MOBILEDIFFUSION_OPENMP)
-      find_package(OpenMP QUIET COMPONENTS CXX)
-      if(OpenMP_CXX_FOUND)
-        separate_arguments(flags UNIX_COMMAND "${OpenMP_CXX_FLAGS}")
-        set_target_properties(mobilediffusion::openmp PROPERTIES
-          INTERFACE_COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CXX>:${flags}>"
-          INTERFACE_INCLUDE_DIRECTORIES "${OpenMP_CXX_INCLUDE_DIRS}"
-          INTERFACE_LINK_LIBRARIES "${OpenMP_CXX_LIBRARIES}")
+  # Without threads the library is the same, on one.
+  if(NOT TARGET mobilediffusion::threads)
+    add_library(mobilediffusion::threads INTERFACE IMPORTED GLOBAL)
+    if(MOBILEDIFFUSION_THREADS)
+      set(THREADS_PREFER_PTHREAD_FLAG ON)
+      find_package(Threads QUIET)
+      if(Threads_FOUND)  # copied: the target of FindThreads is not visible outside of the directory that asked for it
+        foreach(property IN ITEMS INTERFACE_COMPILE_OPTIONS INTERFACE_LINK_LIBRARIES)
+          get_target_property(value Threads::Threads ${property})
+          if(value)
+            set_target_properties(mobilediffusion::threads PROPERTIES ${property} "${value}")
+          endif()
+        endforeach()
       else()
-        message(STATUS "mobilediffusion: no OpenMP for ${CMAKE_CXX_COMPILER_ID} (Debian, for clang: libomp-dev): one thread")
+        string(APPEND lacking "  threads of this system: set MOBILEDIFFUSION_THREADS to OFF to do without\n")
       endif()
+    else()
+      set_target_properties(mobilediffusion::threads PROPERTIES INTERFACE_COMPILE_DEFINITIONS MOBILEDIFFUSION_NO_THREADS)
     endif()
   endif()
 

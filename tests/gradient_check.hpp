@@ -15,8 +15,8 @@
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/core/memory.hpp"
 #include "mobilediffusion/core/random.hpp"
-#include "mobilediffusion/layers/packed_weights.hpp"
 #include "mobilediffusion/layers/context.hpp"
+#include "mobilediffusion/layers/packed_weights.hpp"
 #include "mobilediffusion/reflect/reflect.hpp"
 
 namespace gradient_tests {
@@ -170,7 +170,7 @@ std::string check_gradients(
     const std::function<void(mobilediffusion::Context&, const W&, const W&, const Pointers&, const Pointers&)>& backward,
     const Options& o = {}) {
   using namespace mobilediffusion;
-  Executor executor(o.threads);
+  Executor executor = Executor::oversubscribed(o.threads);
   AlignedBuffer memory(4 * 1024 * 1024);
   const auto undefined = [&] { std::fill(memory.span().begin(), memory.span().end(), std::numeric_limits<float>::quiet_NaN()); };
   Bound<W> weights, gradients;

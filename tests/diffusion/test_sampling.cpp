@@ -24,7 +24,7 @@ struct Model {
     gradient_tests::randomize(*unet, 4);
   }
   std::vector<float> draw(const SamplingOptions& options, std::vector<std::uint64_t> seeds, int threads = 1) const {
-    const Executor ex(threads);
+    const Executor ex = Executor::oversubscribed(threads);
     const AlignedBuffer memory(Tiny::stack_floats(seeds.size()));
     Stack stack(memory);
     const Context c{ex, stack, seeds.size(), false};

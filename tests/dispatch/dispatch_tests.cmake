@@ -18,7 +18,7 @@ foreach(isa IN ITEMS baseline avx2 avx512 avx512_bf16_vnni)
   if(TARGET mobilediffusion_kernels_${isa})
     add_test(NAME dispatch.${isa} COMMAND tests_dispatch)
     set_tests_properties(dispatch.${isa} PROPERTIES SKIP_REGULAR_EXPRESSION "${missing}"
-      ENVIRONMENT "MOBILEDIFFUSION_ISA=${isa};OMP_WAIT_POLICY=passive")
+      ENVIRONMENT MOBILEDIFFUSION_ISA=${isa})
     list(APPEND archives "$<TARGET_FILE:mobilediffusion_kernels_${isa}>")
   endif()
 endforeach()

@@ -56,7 +56,7 @@ TEST_CASE("an instruction set that is not there is refused by name", "[dispatch]
 // Were a function shared between the libraries, two of them would agree in a layout that their registers decide.
 TEST_CASE("each instruction set packs for its own registers, and all compute the same", "[dispatch]") {
   const std::size_t m = 5, n = 64, k = 48;
-  const Executor ex(2);
+  const Executor ex = Executor::oversubscribed(2);
   const auto a = normals(m * k, 1), b = normals(n * k, 2);
   std::vector<std::vector<float>> packed, products;
   for (std::size_t i = 0; i < built; ++i) {

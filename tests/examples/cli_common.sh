@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by the command-line tests. Arguments: the folder of the programs, cli_files, a model with random weights.
 set -u
-export LC_ALL=C.UTF-8 OMP_WAIT_POLICY=passive
+export LC_ALL=C.UTF-8
 generate=$1/generate inspect=$1/inspect files=$2 model=$3
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT

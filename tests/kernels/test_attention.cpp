@@ -60,7 +60,8 @@ struct Problem {
   }
 };
 
-// Largest difference, over the largest magnitude (at least `least`: a gradient may be zero). Infinite where the result is not finite.
+// Largest difference, over the largest magnitude (at least `least`: a gradient may be zero). Infinite where the result is not
+// finite.
 double distance(const std::vector<float>& a, const std::vector<float>& expected, double least = 0.1) {
   REQUIRE(a.size() == expected.size());
   double largest = least, difference = 0;
@@ -199,7 +200,7 @@ TEST_CASE("attention gives the same bytes on any number of threads", "[kernels][
   one.backward(Executor(1));
   for (const int threads : {2, 3, 7}) {
     Problem p(one.shape);
-    const Executor ex(threads);
+    const Executor ex = Executor::oversubscribed(threads);
     p.forward(ex);
     p.backward(ex);
     CAPTURE(threads);
@@ -230,7 +231,7 @@ TEST_CASE("attention refuses what it cannot compute", "[kernels][attention]") {
 }
 
 TEST_CASE("attention of values rounded to bf16 is close to the scalar oracle", "[kernels][attention]") {
-  const Executor ex(2), alone(1);
+  const Executor ex = Executor::oversubscribed(2), alone(1);
   for (AttentionShape shape : shapes)
     for (const bool causal : {false, true})
       for (const AttentionKind kind : {AttentionKind::softmax, AttentionKind::relu}) {

@@ -174,7 +174,7 @@ std::vector<float> packed_conv(const Executor& ex, const ConvGeometry& g, std::s
 }  // namespace
 
 TEST_CASE("Winograd's filters and the phases of a doubled image equal the definition", "[conv2d]") {
-  const Executor ex(2), alone(1), many(5);
+  const Executor ex = Executor::oversubscribed(2), alone(1), many = Executor::oversubscribed(5);
   for (const std::size_t channels : {1u, 5u, 16u, 40u})
     for (const std::size_t outputs : {1u, 6u, 35u})
       for (const std::size_t h : {1u, 4u, 5u, 9u})
@@ -233,7 +233,7 @@ TEST_CASE("a Winograd convolution whose tiles do not pass at once equals the def
     const auto found = packed_conv(ex, g, outputs, ConvMethod::winograd, format);
     CHECK(difference(found, exact, 9 * g.channels) < (format == Format::bf16 ? 0.04 : 0.15));
     CHECK(found == packed_conv(Executor(1), g, outputs, ConvMethod::winograd, format));
-    CHECK(found == packed_conv(Executor(5), g, outputs, ConvMethod::winograd, format));
+    CHECK(found == packed_conv(Executor::oversubscribed(5), g, outputs, ConvMethod::winograd, format));
   }
 }
 
@@ -275,7 +275,7 @@ TEST_CASE("conv2d gives the same bytes on any number of threads", "[conv2d]") {
       for (const Shape& shape : shapes(channels)) {
         ConvGeometry g = shape.g;
         g.batch = 16;
-        const Results one = run(Executor(1, precision), g, 64), two = run(Executor(2, precision), g, 64);
+        const Results one = run(Executor(1, precision), g, 64), two = run(Executor::oversubscribed(2, precision), g, 64);
         CHECK(one.y == two.y);
         CHECK(one.dx == two.dx);
         CHECK(one.dw == two.dw);

@@ -60,7 +60,7 @@ TEST_CASE("depthwise_conv3x3 equals the oracle, its gradients central difference
 }
 
 TEST_CASE("depthwise_conv3x3 does not depend on the threads; bias and its gradient may be absent") {
-  const Executor one(1), two(2), three(3);
+  const Executor one(1), two = Executor::oversubscribed(2), three = Executor::oversubscribed(3);
   for (const Shape s : {Shape{2, 16, 16, 96, 1}, Shape{1, 15, 17, 130, 2}, Shape{1, 20, 20, 200, 1}, Shape{3, 9, 14, 67, 2}}) {
     const Floats x = normals(s.in(), 5), w = normals(9 * s.channels, 6), dy = normals(s.out(), 7);
     const Results a = run(one, s, x, w, nullptr, dy, 3.0f);

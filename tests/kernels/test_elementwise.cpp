@@ -9,7 +9,7 @@ using namespace mobilediffusion;
 using namespace kernel_tests;
 
 TEST_CASE("add, add_to, scale and scale_add equal the oracle on any number of threads") {
-  const Executor one(1), three(3);
+  const Executor one(1), three = Executor::oversubscribed(3);
   for (const std::size_t n : {1u, 15u, 16u, 33u, 4099u, 70001u}) {
     const Floats a = normals(n, 1), b = normals(n, 2);
     Floats expected(n);
@@ -36,7 +36,7 @@ TEST_CASE("add, add_to, scale and scale_add equal the oracle on any number of th
 }
 
 TEST_CASE("add_row_vector and sum_pixels equal the oracle on any number of threads") {
-  const Executor one(1), two(2);
+  const Executor one(1), two = Executor::oversubscribed(2);
   for (const std::size_t channels : {1u, 16u, 37u, 67u, 200u})
     for (const std::size_t pixels : {1u, 6u, 500u}) {
       const std::size_t batch = 3, n = batch * pixels * channels;

@@ -134,7 +134,7 @@ TEST_CASE("matmul gives the same bytes on any number of threads", "[matmul]") {
         product(Executor(1, precision), kind, m, n, k, a.data(), b.data(), one.data(), n, e);
         for (const int threads : {2, 3, 4}) {
           std::vector<float> many(m * n);
-          product(Executor(threads, precision), kind, m, n, k, a.data(), b.data(), many.data(), n, e);
+          product(Executor::oversubscribed(threads, precision), kind, m, n, k, a.data(), b.data(), many.data(), n, e);
           CHECK(std::memcmp(one.data(), many.data(), one.size() * sizeof(float)) == 0);
         }
       }
@@ -236,7 +236,7 @@ TEST_CASE("int8 products of small whole numbers are exact", "[matmul]") {
 }
 
 TEST_CASE("products with packed bf16 and int8 weights are close to the reference", "[matmul]") {
-  const Executor ex(2), alone(1);
+  const Executor ex = Executor::oversubscribed(2), alone(1);
   for (const std::size_t m : {1u, 14u, 100u})
     for (const std::size_t n : {3u, 32u, 97u})
       for (const std::size_t k : {1u, 50u, 576u, 2500u})
@@ -270,7 +270,7 @@ TEST_CASE("column sums equal the reference", "[matmul]") {
         const std::size_t sums = per_sum == SIZE_MAX ? 1 : (rows + per_sum - 1) / per_sum;
         std::vector<float> one = normals(sums * n, 2), two = one, expected = one;
         kernels::column_sums(Executor(1), dy.data(), rows, n, one.data(), per_sum);
-        kernels::column_sums(Executor(2), dy.data(), rows, n, two.data(), per_sum);
+        kernels::column_sums(Executor::oversubscribed(2), dy.data(), rows, n, two.data(), per_sum);
         kernels::reference::column_sums(dy.data(), rows, n, expected.data(), per_sum);
         CHECK(one == two);
         CHECK(difference(one, expected, rows) < 2e-6);

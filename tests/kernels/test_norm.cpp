@@ -41,7 +41,7 @@ GroupGradients group_gradients(const Executor& ex, const GroupCase& s, Activatio
 }  // namespace
 
 TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
-  const Executor one(1), two(2), three(3);
+  const Executor one(1), two = Executor::oversubscribed(2), three = Executor::oversubscribed(3);
   for (const GroupCase s :
        {GroupCase{2, 16, 32, 8}, GroupCase{3, 49, 36, 9}, GroupCase{1, 1031, 96, 32}, GroupCase{5, 300, 40, 1},
         GroupCase{1, 3, 7, 7}, GroupCase{3, 600, 130, 26}, GroupCase{7, 1000, 48, 12}})
@@ -116,7 +116,7 @@ TEST_CASE("group_norm_backward equals central differences") {
 }
 
 TEST_CASE("group_norm_backward accumulates and does not depend on the threads") {
-  const Executor one(1), two(2), three(3);
+  const Executor one(1), two = Executor::oversubscribed(2), three = Executor::oversubscribed(3);
   for (const GroupCase s : {GroupCase{1, 1031, 96, 32}, GroupCase{3, 600, 130, 26}, GroupCase{4, 64, 40, 8}})
     for (const Activation activation : {Activation::none, Activation::silu}) {
       const std::size_t n = s.batch * s.pixels * s.channels;
@@ -141,7 +141,7 @@ TEST_CASE("group_norm_backward accumulates and does not depend on the threads") 
 }
 
 TEST_CASE("layer_norm equals the oracle and does not depend on the threads") {
-  const Executor one(1), two(2);
+  const Executor one(1), two = Executor::oversubscribed(2);
   for (const std::size_t channels : {1u, 7u, 16u, 40u, 67u, 320u})
     for (const float offset : {0.0f, 1000.0f}) {
       const std::size_t rows = 131, n = rows * channels;
@@ -160,7 +160,7 @@ TEST_CASE("layer_norm equals the oracle and does not depend on the threads") {
 }
 
 TEST_CASE("layer_norm_backward equals central differences, accumulates, and does not depend on the threads") {
-  const Executor one(1), two(2);
+  const Executor one(1), two = Executor::oversubscribed(2);
   for (const std::size_t channels : {3u, 19u, 33u}) {
     const std::size_t rows = 21, n = rows * channels;
     const Floats x = normals(n, 16), dy = normals(n, 17), gamma = gains(channels, 18), beta = normals(channels, 19);
@@ -220,7 +220,7 @@ TEST_CASE("group_norm of two tensors equals that of their concatenation, bit for
       }
       std::vector<float> expected(joined.size()), found(joined.size()), statistics(batch * groups * 2), same = statistics;
       for (const int threads : {1, 2}) {
-        const mobilediffusion::Executor ex(threads);
+        const Executor ex = Executor::oversubscribed(threads);
         mobilediffusion::kernels::group_norm(ex, joined.data(), expected.data(), batch, pixels, channels, groups, 1e-5f,
                                              gamma.data(), beta.data(), mobilediffusion::Activation::silu, statistics.data());
         mobilediffusion::kernels::group_norm_joined(ex, a.data(), a_channels, b.data(), b_channels, found.data(), batch, pixels,

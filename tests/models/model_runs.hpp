@@ -37,7 +37,7 @@ inline Floats images(const Way& way, std::size_t floats, std::uint64_t stream) {
 template <class W, class Forward, class Backward>
 Result run(const Way& way, std::size_t stack_floats, std::size_t output, std::size_t input, Forward&& forward,
            Backward&& backward) {
-  Executor executor(way.threads);
+  Executor executor = Executor::oversubscribed(way.threads);
   AlignedBuffer memory(stack_floats);
   Bound<W> weights;
   gradient_tests::randomize(*weights, 1);

@@ -227,8 +227,8 @@ TEST_CASE("changing pictures from token ids allocates nothing and takes the plan
     CHECK(after == before);
     CHECK(rgb == expected.rgb);
     CHECK(model.peak_activation_bytes() == Model::activation_bytes);
-    CHECK(model.memory_bytes() ==
-          Model::weight_bytes + Model::activation_bytes + static_cast<std::size_t>(threads) * 4 * Executor::scratch_floats);
+    CHECK(model.memory_bytes() == Model::weight_bytes + Model::activation_bytes +
+                                      static_cast<std::size_t>(model.threads()) * 4 * Executor::scratch_floats);
   }
 }
 

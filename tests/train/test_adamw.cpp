@@ -130,7 +130,7 @@ TEST_CASE("the optimizer gives the same bytes on any number of threads", "[train
   const std::size_t n = 100003;
   const std::vector<float> g = normals(n, 6), start = normals(n, 7);
   const auto run = [&](int threads, std::vector<float>& p) {
-    const Executor ex(threads);
+    const Executor ex = Executor::oversubscribed(threads);
     std::vector<float> m(n), v(n);
     p = start;
     for (std::size_t step = 1; step <= 3; ++step) adamw_step(ex, {}, step, p.data(), g.data(), m.data(), v.data(), n, 0.3f, true);

@@ -192,7 +192,7 @@ TEST_CASE("a handful of pictures is learnt, the same on any number of threads", 
   const auto pictures = data.batch(8);
   const auto ids = data.tokens(8);
   const auto train = [&](int threads, std::size_t steps, float& first, float& last) {
-    const Executor ex(threads);
+    const Executor ex = Executor::oversubscribed(threads);
     Trainer trainer(ex, options(8, 4), *base.weights, make_lora<Weights>({.rank = 8}));
     const auto mean = [&](std::size_t n) {
       double sum = 0;

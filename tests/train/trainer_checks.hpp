@@ -45,14 +45,17 @@ void check_resume(Make&& make, Advance&& advance) {
     for (int i = 0; i < steps; ++i) loss = advance(trainer);
     return loss;
   };
-  const Executor one(1), two(2), three(3);  // two: each pass on a thread of its own; three: passes in turn on all
+  const Executor one(1),
+      two = Executor::oversubscribed(2),
+      three = Executor::oversubscribed(3);  // two: each pass on a thread of its own; three: passes in turn on all
   const auto whole = make(one);
   run(*whole, 5);
   save(*whole, folder / "whole");
   const float next = run(*whole, 1);
   CHECK(std::isfinite(next));
 
-  for (const auto& [before, after] : {std::pair{&one, &one}, std::pair{&two, &one}, std::pair{&one, &two}, std::pair{&three, &one}}) {
+  for (const auto& [before, after] :
+       {std::pair{&one, &one}, std::pair{&two, &one}, std::pair{&one, &two}, std::pair{&three, &one}}) {
     const auto first = make(*before);
     run(*first, 3);
     save(*first, folder / "part");

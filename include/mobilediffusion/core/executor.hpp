@@ -6,14 +6,15 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
+#include <type_traits>
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "memory.hpp"
+#include "processors.hpp"
+#include "thread_pool.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -22,17 +23,21 @@ enum class Precision {
   bf16,  // products of matrices rounded to bf16, accumulated in fp32; everything else stays fp32
 };
 
-// Value semantics of a machine slice: build one per model or trainer and pass it by reference. Not shared between
-// threads that compute at the same time: each has its own.
+// A machine slice: threads, which are made here and end with it, and their scratch. Build one per model or trainer and pass it by
+// reference. One caller computes with it at a time: each thread of yours has its own. In a process forked later it computes on
+// the thread that calls. What was moved from may only be destroyed or assigned to.
 class Executor {
  public:
   static constexpr std::size_t scratch_floats = 512 * 1024;  // per thread: packing buffers, attention tiles
 
-  // threads: 0 means all that the machine has.
-  explicit Executor(int threads = 0, Precision precision = Precision::fp32)
-      : threads_(threads > 0 ? threads : hardware_threads()),
-        precision_(precision),
-        scratch_(static_cast<std::size_t>(threads_) * scratch_floats) {}
+  // threads: 0 means as many as available_processors(); more than that would only wait for each other, and are cut to it. Throws
+  // Error where the system refuses a thread.
+  explicit Executor(int threads = 0, Precision precision = Precision::fp32) : Executor(Exactly{count(threads)}, precision) {}
+
+  // With so many threads (at least 1) as said, whatever the machine has: to show that results do not depend on them.
+  static Executor oversubscribed(int threads, Precision precision = Precision::fp32) {
+    return Executor(Exactly{threads}, precision);
+  }
 
   int threads() const { return threads_; }
   Precision precision() const { return precision_; }
@@ -41,26 +46,37 @@ class Executor {
   // Floats of one operand that a product keeps in the second-level cache of this machine. Results do not depend on it.
   std::size_t cached_floats() const { return cached_floats_; }
   float* scratch(int thread) const { return scratch_.data() + static_cast<std::size_t>(thread) * scratch_floats; }
+  // False for what was moved from.
+  bool usable() const { return pool_ != nullptr; }
 
-  // Calls f(begin, end, thread) on a static partition of [0, n) into at most threads() ranges. What a range computes must
-  // not depend on where it is cut: that is what makes results equal on any number of threads.
+  // Calls f(begin, end, thread) on a partition of [0, n) into at most threads() ranges. Two calls at the same time have different
+  // threads, each below threads(); a thread may have several ranges. What a range computes must not depend on where it is cut or
+  // who computes it: that is what makes results equal on any number of threads. An exception of f is rethrown here when all have
+  // ended; some ranges may then be left out. Throws Error inside an f of the same executor and while another thread is in here.
   // grain: fewer than this many items a thread are not worth a thread.
   template <class F>
   void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
-#ifdef _OPENMP
+    if (n == 0) return;
+    if (pool_ == nullptr) throw Error("executor: expected one that is in use, found one that was moved from");
+    const ExclusiveUse::Guard guard(
+        pool_->use(), "executor: expected one caller at a time, found two, or a loop inside another; each needs its own");
     const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
-    const int parts = static_cast<int>(std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(threads_)));
-    if (parts > 1) {
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-      for (int t = 0; t < parts; ++t)
-        f(n * static_cast<std::size_t>(t) / static_cast<std::size_t>(parts),
-          n * static_cast<std::size_t>(t + 1) / static_cast<std::size_t>(parts), t);
+    const std::size_t parts = std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(threads_));
+    if (parts == 1 || pool_->forked()) {
+      f(std::size_t{0}, n, 0);
       return;
     }
-#else
-    static_cast<void>(grain);
-#endif
-    if (n != 0) f(std::size_t{0}, n, 0);
+    struct Loop {
+      std::size_t n, parts;
+      std::remove_reference_t<F>* f;
+    } loop{n, parts, std::addressof(f)};
+    pool_->run(
+        parts,
+        [](void* context, std::size_t part, int thread) {
+          const Loop& l = *static_cast<const Loop*>(context);
+          (*l.f)(l.n * part / l.parts, l.n * (part + 1) / l.parts, thread);
+        },
+        &loop);
   }
 
   // Bytes of a core's second-level cache; where the system does not tell, 1 MiB.
@@ -71,20 +87,27 @@ class Executor {
     return std::size_t{1} << 20;
   }
 
-  static int hardware_threads() {
-#ifdef _OPENMP
-    return omp_get_num_procs();
-#else
-    return 1;
-#endif
+ private:
+  struct Exactly {
+    int threads;
+  };
+  Executor(Exactly exactly, Precision precision)
+      : threads_(std::max(exactly.threads, 1)),
+        precision_(precision),
+        scratch_(static_cast<std::size_t>(threads_) * scratch_floats),
+        pool_(new ThreadPool(threads_)) {}
+  static int count(int threads) {
+    if (threads == 1) return 1;
+    const int available = available_processors();
+    return threads > 0 ? std::min(threads, available) : available;
   }
 
- private:
   int threads_;
   Precision precision_;
   // Three quarters of the cache.
   std::size_t cached_floats_ = std::clamp<std::size_t>(second_level_cache() / 16 * 3, 32 * 1024, 1024 * 1024);
   AlignedBuffer scratch_;
+  std::unique_ptr<ThreadPool, ThreadPool::Delete> pool_;
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
