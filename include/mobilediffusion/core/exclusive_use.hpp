@@ -2,11 +2,13 @@
 // Objects that one caller uses at a time, and that say so where two do.
 #pragma once
 
+#include "begin.hpp"
+
 #include <atomic>
 
 #include "error.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // A member of such an object. A copy or what was moved from is in nobody's use.
 class ExclusiveUse {
@@ -33,4 +35,6 @@ class ExclusiveUse {
   std::atomic<bool> taken_{false};
 };
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

@@ -2,6 +2,8 @@
 // How many processors this process may use: what affinity allows, and what the quotas of its control groups leave of it.
 #pragma once
 
+#include "begin.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -20,7 +22,7 @@
 #include <thread>
 #endif
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 
@@ -181,4 +183,6 @@ inline int available_processors() {
   return count;
 }
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"

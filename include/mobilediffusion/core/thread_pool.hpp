@@ -3,6 +3,8 @@
 // MOBILEDIFFUSION_NO_THREADS, the same for all units of a program.
 #pragma once
 
+#include "begin.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -24,7 +26,7 @@
 #include "error.hpp"
 #include "exclusive_use.hpp"
 
-namespace mobilediffusion {
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Parts are claimed: each thread takes its own first and then those that nobody has begun, so that nobody waits for a thread
 // that sleeps or that another program keeps from its processor, unless it is amid a part. Who waits spins for a bounded time,
@@ -219,4 +221,6 @@ inline void ThreadPool::work(int thread) {
 
 #endif
 
-}  // namespace mobilediffusion
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "end.hpp"
