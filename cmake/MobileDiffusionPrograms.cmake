@@ -7,7 +7,7 @@ endif()
 
 add_library(mobilediffusion_program INTERFACE)
 target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion::mobilediffusion)
-target_compile_options(mobilediffusion_program INTERFACE -Wall -Wextra)
+target_compile_options(mobilediffusion_program INTERFACE -Wall -Wextra -Werror=switch)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # GCC 12 takes its own _mm512_undefined_ps() for a mistake (its bug 105593)
   target_compile_options(mobilediffusion_program INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()

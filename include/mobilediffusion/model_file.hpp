@@ -13,6 +13,7 @@
 
 #include "config/validate.hpp"
 #include "diffusion/sampler.hpp"
+#include "io/numbers.hpp"
 #include "io/tokenizer.hpp"
 #include "io/weights.hpp"
 #include "layers/packed_weights.hpp"
@@ -87,10 +88,9 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
 
 // How pictures are drawn where a request does not say, as entries of a model's metadata.
 inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
-  char guidance[32];
-  metadata[detail::sampler_kind_key] = o.kind == SamplerKind::ddim ? "ddim" : "renoise";
+  metadata[detail::sampler_kind_key] = name_of(o.kind);
   metadata[detail::sampler_steps_key] = std::to_string(o.steps);
-  metadata[detail::sampler_guidance_key] = {guidance, std::to_chars(guidance, guidance + sizeof guidance, o.guidance).ptr};
+  metadata[detail::sampler_guidance_key] = detail::number_text(o.guidance);
 }
 // Of a model's metadata; what it does not say stays as in `otherwise`. file: for messages. Throws Error for values that no
 // request may have.
@@ -102,18 +102,18 @@ inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions oth
       throw Error(detail::join({"file ", detail::printable(file), ": metadata ", key, ": expected ", expected, ", found ",
                                 detail::printable(at->second)}));
   };
-  const auto number = [](const std::string& text, auto& out) {
-    const auto r = std::from_chars(text.data(), text.data() + text.size(), out);
-    return r.ec == std::errc() && r.ptr == text.data() + text.size();
-  };
   value(detail::sampler_kind_key, "ddim or renoise", [&](const std::string& text) {
-    o.kind = text == "renoise" ? SamplerKind::renoise : SamplerKind::ddim;
-    return text == "ddim" || text == "renoise";
+    const auto at =
+        std::find_if(std::begin(sampler_kinds), std::end(sampler_kinds), [&](SamplerKind k) { return text == name_of(k); });
+    if (at == std::end(sampler_kinds)) return false;
+    o.kind = *at;
+    return true;
   });
   value(detail::sampler_steps_key, "a whole number of 1 to 1000",
-        [&](const std::string& text) { return number(text, o.steps) && o.steps >= 1 && o.steps <= 1000; });
-  value(detail::sampler_guidance_key, "a number of at least 0",
-        [&](const std::string& text) { return number(text, o.guidance) && std::isfinite(o.guidance) && o.guidance >= 0.0f; });
+        [&](const std::string& text) { return detail::parse_number(text, o.steps) && o.steps >= 1 && o.steps <= 1000; });
+  value(detail::sampler_guidance_key, "a number of at least 0", [&](const std::string& text) {
+    return detail::parse_number(text, o.guidance) && std::isfinite(o.guidance) && o.guidance >= 0.0f;
+  });
   return o;
 }
 

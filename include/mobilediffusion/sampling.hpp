@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "config/validate.hpp"
 #include "core/random.hpp"
@@ -16,10 +17,29 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
-// What a generation call reports after each step; returning false from the callback cancels.
+// What a generation call reports after each step: on_step(Progress). A callback that returns false cancels; one that returns
+// nothing never does.
 struct Progress {
   std::size_t step = 0, steps = 0;
 };
+
+namespace detail {
+template <class OnStep>
+bool goes_on(OnStep& on_step, Progress progress) {
+  constexpr bool callable = std::is_invocable_v<OnStep&, Progress>;
+  static_assert(
+      callable,
+      "mobilediffusion: on_step is called with a Progress; let it take one by value, as in [](mobilediffusion::Progress p) {}");
+  if constexpr (callable) {
+    using Result = std::invoke_result_t<OnStep&, Progress>;
+    constexpr bool answers = std::is_void_v<Result> || std::is_convertible_v<Result, bool>;
+    static_assert(answers, "mobilediffusion: on_step returns whether to go on; let it return bool, or nothing");
+    if constexpr (std::is_void_v<Result>) on_step(progress);
+    else if constexpr (answers) return on_step(progress);
+  }
+  return true;
+}
+}  // namespace detail
 
 // Pictures that sampling starts from instead of noise alone (Meng et al., arXiv 2108.01073, SDEdit), and what stays of them.
 struct SamplingSource {
@@ -93,24 +113,29 @@ struct Sampling {
       Net::forward(c, net, input, times, context, pooled, output, saved);
       if (guided) guide(output + floats, output, guidance, output, floats);
       const NoiseLevel before = noise_level(M.sampler.schedule, from), after = noise_level(M.sampler.schedule, to);
-      if (kind == SamplerKind::ddim) {
-        ddim_step(M.sampler.prediction, before, after, output, z, floats);
-        if (source.painted != nullptr) {  // with the noise that sampling began with: the one that this path has
-          for (std::size_t i = 0; i < count; ++i) Random(seeds[i], 0).normals({input + i * latents, latents});
-          add_noise(after, source.pictures, input, input, floats);
-          keep(source.painted, input, z, floats);
+      switch (kind) {
+        case SamplerKind::ddim: {
+          ddim_step(M.sampler.prediction, before, after, output, z, floats);
+          if (source.painted != nullptr) {  // with the noise that sampling began with: the one that this path has
+            for (std::size_t i = 0; i < count; ++i) Random(seeds[i], 0).normals({input + i * latents, latents});
+            add_noise(after, source.pictures, input, input, floats);
+            keep(source.painted, input, z, floats);
+          }
+          break;
         }
-      } else {
-        picture_of(M.sampler.prediction, before, z, output, floats);
-        if (source.painted != nullptr) keep(source.painted, source.pictures, output, floats);
-        if (step + 1 == steps) std::copy_n(output, floats, z);
-        for (std::size_t i = 0; i < count && step + 1 < steps; ++i) {
-          float* noise = z + i * latents;  // the old z is used up
-          Random(seeds[i], step + 1).normals({noise, latents});
-          add_noise(after, output + i * latents, noise, noise, latents);
+        case SamplerKind::renoise: {
+          picture_of(M.sampler.prediction, before, z, output, floats);
+          if (source.painted != nullptr) keep(source.painted, source.pictures, output, floats);
+          if (step + 1 == steps) std::copy_n(output, floats, z);
+          for (std::size_t i = 0; i < count && step + 1 < steps; ++i) {
+            float* noise = z + i * latents;  // the old z is used up
+            Random(seeds[i], step + 1).normals({noise, latents});
+            add_noise(after, output + i * latents, noise, noise, latents);
+          }
+          break;
         }
       }
-      if (!on_step(Progress{step + 1, steps})) return false;
+      if (!detail::goes_on(on_step, Progress{step + 1, steps})) return false;
     }
     return true;
   }

@@ -108,6 +108,14 @@ mistake(weights_with_many_fields "a weights struct has at most 32 fields" "#incl
 struct Weights { ${fields} };
 inline constexpr auto parameters = mobilediffusion::reflect::parameters<Weights>();")
 
+# Callbacks.
+mistake(callback_parameters "on_step is called with a Progress" "#include <mobilediffusion/sampling.hpp>
+auto callback = [](int) { return true; };
+const bool answer = mobilediffusion::detail::goes_on(callback, {1, 2});")
+mistake(callback_answer "on_step returns whether to go on" "#include <mobilediffusion/sampling.hpp>
+auto callback = [](mobilediffusion::Progress) { return mobilediffusion::Progress{}; };
+const bool answer = mobilediffusion::detail::goes_on(callback, {1, 2});")
+
 # Headers of others.
 mistake(stb_before "STB_*_IMPLEMENTATION is defined" "#define STB_IMAGE_IMPLEMENTATION
 #include <mobilediffusion/io/image.hpp>")

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // DDIM where the perfect network is known: for one picture, and for a normal distribution of pictures.
 #include <cmath>
+#include <mobilediffusion/core/activation.hpp>
 #include <mobilediffusion/diffusion/sampler.hpp>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -105,4 +108,12 @@ TEST_CASE("the picture between two times is that of a network which is sure of i
       ddim_step(Prediction::sample, level(2 * i + 1), level(2 * i + 2), &x, &z, 1);
       CHECK(picture_between(level(2 * i), level(2 * i + 2), start, z) == Approx(x).epsilon(1e-4));
     }
+}
+
+TEST_CASE("every sampler has a name of its own", "[diffusion]") {
+  std::set<std::string> names;
+  for (const SamplerKind kind : sampler_kinds) names.insert(name_of(kind));
+  CHECK(names == std::set<std::string>{"ddim", "renoise"});
+  CHECK_THROWS_AS(name_of(static_cast<SamplerKind>(99)), Error);
+  CHECK_THROWS_AS(is_softmax(static_cast<AttentionKind>(99)), Error);
 }

@@ -94,3 +94,16 @@ TEST_CASE("UFOGen's sampler in figures", "[diffusion]") {
   const auto found = model.draw({SamplerKind::renoise, 2, 1.0f}, {11});
   for (std::size_t i = 0; i < latents; ++i) CHECK(found[i] == Approx(out[i]).epsilon(1e-4).margin(1e-5));
 }
+
+TEST_CASE("a callback may answer nothing: then sampling goes on", "[sampling]") {
+  std::size_t calls = 0;
+  auto silent = [&](Progress p) { calls += p.step; };
+  auto stops = [&](Progress p) { return p.step < 3; };
+  auto counts = [&](const Progress& p) { return p.steps - p.step; };  // as any condition
+  CHECK(detail::goes_on(silent, {2, 3}));
+  CHECK(calls == 2);
+  CHECK(detail::goes_on(stops, {2, 3}));
+  CHECK_FALSE(detail::goes_on(stops, {3, 3}));
+  CHECK(detail::goes_on(counts, {2, 3}));
+  CHECK_FALSE(detail::goes_on(counts, {3, 3}));
+}

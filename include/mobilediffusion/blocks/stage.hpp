@@ -139,21 +139,21 @@ struct DownStage : StageParts<S> {
     return p.peak;
   }
 
-  // x [batch][pixels][in] -> outputs[i], each caller-owned memory of batch * output_floats(i)
-  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context,
-                      float* const* outputs, Saved& saved) {
+  // x [batch][pixels][in] -> ys[i], each caller-owned memory of batch * output_floats(i)
+  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context, float* const* ys,
+                      Saved& saved) {
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       Scope scope(c.stack);
       if constexpr (Base::template has_transformer<I>) {
         float* h = c.stack.take(c.batch * Base::pixels * S.channels);
         Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, h, std::get<I>(saved.resnets));
-        Transformer<I>::forward(c, std::get<I>(w.attentions), h, context, outputs[I], std::get<I>(saved.attentions));
+        Transformer<I>::forward(c, std::get<I>(w.attentions), h, context, ys[I], std::get<I>(saved.attentions));
       } else {
-        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, outputs[I], std::get<I>(saved.resnets));
+        Resnet<I>::forward(c, std::get<I>(w.resnets), x, time, ys[I], std::get<I>(saved.resnets));
       }
-      x = outputs[I];
+      x = ys[I];
     });
-    if constexpr (S.sampler) Sampler::forward(c, std::get<0>(w.downsamplers).conv, x, outputs[S.resnets], saved.sampler);
+    if constexpr (S.sampler) Sampler::forward(c, std::get<0>(w.downsamplers).conv, x, ys[S.resnets], saved.sampler);
   }
 
   // d_outputs[i] hold the gradients that reach output i from elsewhere (the last also from below); they are used up. dx is

@@ -3,10 +3,23 @@
 
 #include "begin.hpp"
 
+#include "error.hpp"
+
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class Activation { none, silu, gelu, quick_gelu, relu };  // gelu: the exact one (erf); quick_gelu: x * sigmoid(1.702 x)
 enum class AttentionKind { softmax, relu };                    // relu: relu(QK^T / sqrt(d)) / N_keys, after finetuning
+
+// Else the rows of attention are not normalized by their own sum.
+constexpr bool is_softmax(AttentionKind kind) {
+  switch (kind) {
+    case AttentionKind::softmax:
+      return true;
+    case AttentionKind::relu:
+      return false;
+  }
+  throw Error("attention: unknown kind");
+}
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

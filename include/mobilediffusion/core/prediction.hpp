@@ -3,6 +3,8 @@
 
 #include "begin.hpp"
 
+#include "error.hpp"
+
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class Schedule { scaled_linear, cosine };
@@ -11,6 +13,18 @@ enum class Prediction { epsilon, v, sample };  // what the UNet puts out: the no
 // How a sampler goes from one time to the next: along the deterministic path (DDIM), or by putting new noise on the picture that
 // the network sees (UFOGen).
 enum class SamplerKind { ddim, renoise };
+inline constexpr SamplerKind sampler_kinds[] = {SamplerKind::ddim, SamplerKind::renoise};
+
+// Switches over enumerations have no default: where one forgets an enumerator, our own build fails (-Werror=switch).
+constexpr const char* name_of(SamplerKind kind) {
+  switch (kind) {
+    case SamplerKind::ddim:
+      return "ddim";
+    case SamplerKind::renoise:
+      return "renoise";
+  }
+  throw Error("sampler: unknown kind");
+}
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

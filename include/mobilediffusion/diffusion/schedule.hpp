@@ -37,19 +37,29 @@ inline double scaled_linear_product(std::size_t count) {
 // cosine: alpha = cos(pi t / 2) (Nichol and Dhariwal, arXiv 2102.09672, without the offset).
 // scaled_linear: Stable Diffusion's, at its nearest discrete step; t = 0 is the clean picture.
 inline NoiseLevel noise_level(Schedule schedule, float t) {
-  if (schedule == Schedule::cosine) {
-    const double a = 0.5 * std::numbers::pi * static_cast<double>(t);
-    return {static_cast<float>(std::cos(a)), static_cast<float>(std::sin(a))};
+  switch (schedule) {
+    case Schedule::cosine: {
+      const double a = 0.5 * std::numbers::pi * static_cast<double>(t);
+      return {static_cast<float>(std::cos(a)), static_cast<float>(std::sin(a))};
+    }
+    case Schedule::scaled_linear: {
+      const double product =
+          detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
+      return {static_cast<float>(std::sqrt(product)), static_cast<float>(std::sqrt(1.0 - product))};
+    }
   }
-  const double product =
-      detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
-  return {static_cast<float>(std::sqrt(product)), static_cast<float>(std::sqrt(1.0 - product))};
+  throw Error("schedule: unknown kind");
 }
 
 // The number that the network's time embedding reads, in [0, 1000).
 inline float timestep(Schedule schedule, float t) {
-  if (schedule == Schedule::cosine) return std::min(t * 1000.0f, 999.999f);
-  return std::max(0.0f, static_cast<float>(std::lround(t * 1000.0f)) - 1.0f);
+  switch (schedule) {
+    case Schedule::cosine:
+      return std::min(t * 1000.0f, 999.999f);
+    case Schedule::scaled_linear:
+      return std::max(0.0f, static_cast<float>(std::lround(t * 1000.0f)) - 1.0f);
+  }
+  throw Error("schedule: unknown kind");
 }
 
 // The time of sampling step i of n (i = n: the picture), in descending order from 1 to 0.
@@ -68,19 +78,35 @@ inline Denoised denoised(Prediction prediction, NoiseLevel l, float z, float out
     case Prediction::sample:
       return {output, (z - l.alpha * output) / std::max(l.sigma, 1e-6f)};
     case Prediction::epsilon:
-      break;
+      return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
   }
-  return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
+  throw Error("prediction: unknown kind");
 }
 
 // How fast denoised().x changes with the output.
 inline float picture_slope(Prediction prediction, NoiseLevel l) {
-  return prediction == Prediction::v ? -l.sigma : prediction == Prediction::sample ? 1.0f : -l.sigma / std::max(l.alpha, 1e-6f);
+  switch (prediction) {
+    case Prediction::v:
+      return -l.sigma;
+    case Prediction::sample:
+      return 1.0f;
+    case Prediction::epsilon:
+      return -l.sigma / std::max(l.alpha, 1e-6f);
+  }
+  throw Error("prediction: unknown kind");
 }
 
 // What the network is trained to put out for (x, eps).
 inline float target(Prediction prediction, NoiseLevel l, float x, float eps) {
-  return prediction == Prediction::v ? l.alpha * eps - l.sigma * x : prediction == Prediction::sample ? x : eps;
+  switch (prediction) {
+    case Prediction::v:
+      return l.alpha * eps - l.sigma * x;
+    case Prediction::sample:
+      return x;
+    case Prediction::epsilon:
+      return eps;
+  }
+  throw Error("prediction: unknown kind");
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -21,6 +20,7 @@
 
 #include "../core/memory.hpp"
 #include "../core/random.hpp"
+#include "numbers.hpp"
 #include "weights.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -162,9 +162,8 @@ inline void write_lora(const std::filesystem::path& path, const Lora& lora, Dtyp
                        .shape = detail::lora_shape(*p.type, rows, lora.rank()),
                        .floats = {p.b, rows * lora.rank()}});
   }
-  char alpha[32];
   metadata["rank"] = std::to_string(lora.rank());
-  metadata["alpha"] = {alpha, std::to_chars(alpha, alpha + sizeof alpha, lora.alpha()).ptr};
+  metadata["alpha"] = detail::number_text(lora.alpha());
   write_safetensors(path, tensors, metadata);
 }
 
@@ -206,10 +205,8 @@ Lora read_lora(const std::filesystem::path& path) {
   const auto number = [&](const char* key, auto& value) {
     const auto at = file.metadata().find(key);
     if (at == file.metadata().end()) return;
-    const std::string& text = at->second;
-    const auto r = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (r.ec != std::errc() || r.ptr != text.data() + text.size())
-      fail({"metadata ", key, ": expected a number, found ", detail::printable(text)});
+    if (!detail::parse_number(at->second, value))
+      fail({"metadata ", key, ": expected a number, found ", detail::printable(at->second)});
   };
   std::size_t said = rank;
   number("rank", said);

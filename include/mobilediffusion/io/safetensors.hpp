@@ -587,7 +587,7 @@ inline std::string base64_decode(std::string_view text) {
       if (v > 63) throw Error(detail::join({"base64: unexpected ", detail::printable(text.substr(j, 1)), " at position ", j}));
       w = w << 6 | v;
     }
-    out += {static_cast<char>(w >> 16), static_cast<char>(w >> 8 & 255), static_cast<char>(w & 255)};
+    for (const int shift : {16, 8, 0}) out.push_back(static_cast<char>(w >> shift & 255));
   }
   out.resize(out.size() - padding);
   if (base64_encode(std::string_view(out).substr(out.size() / 3 * 3)) != text.substr(out.size() / 3 * 4, padding == 0 ? 0 : 4))

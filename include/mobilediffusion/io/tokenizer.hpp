@@ -70,8 +70,8 @@ class Tokenizer {
     expect("end", processor_->eos_id(), end);
   }
 
-  // pad: what fills a prompt up; Stable Diffusion 1.5 takes the end token, 2.1 the token 0.
-  Tokenizer(ClipBpe bpe, std::int32_t pad) : bpe_(std::move(bpe)), pad_(pad), begin_(bpe_->begin()), end_(bpe_->end()) {}
+  // filler: what fills a prompt up; Stable Diffusion 1.5 takes the end token, 2.1 the token 0.
+  Tokenizer(ClipBpe bpe, std::int32_t filler) : bpe_(std::move(bpe)), pad_(filler), begin_(bpe_->begin()), end_(bpe_->end()) {}
 
   std::size_t vocabulary() const {  // ids are below it
     return bpe_ ? bpe_->vocabulary() : static_cast<std::size_t>(processor_->GetPieceSize());

@@ -181,7 +181,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   const std::size_t d = shape.head_dim, columns = attention_padded(d);
   const std::size_t blocks = (shape.queries + attention_queries - 1) / attention_queries;
   const std::size_t grain = attention_grain(2 * std::min(shape.queries, attention_queries) * shape.keys * d);
-  const bool softmax = shape.kind == AttentionKind::softmax, pairs = shape.bf16 && simd::has_dot_bf16;
+  const bool softmax = is_softmax(shape.kind), pairs = shape.bf16 && simd::has_dot_bf16;
 
   ex.parallel_for(shape.batch * shape.heads * blocks, grain, [&](std::size_t begin, std::size_t end, int thread) {
     float* queries_t = ex.scratch(thread);                        // [d][lanes], scaled

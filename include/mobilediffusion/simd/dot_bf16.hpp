@@ -38,18 +38,34 @@ inline Batch round_bf16(Batch x) {
 
 #if defined(__AVX512BF16__)
 // Lane j = (x[2j], x[2j + 1]) where x is low followed by high.
-inline Batch pairs_along(Batch low, Batch high) { return Batch((__m512)_mm512_cvtne2ps_pbh(high, low)); }
+inline Batch pairs_along(Batch low, Batch high) {
+#if defined(__clang__) && __clang_major__ == 16  // it crashes over its own type of bf16 vectors in the intrinsics
+  __m512 pairs;
+  asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(pairs) : "v"(static_cast<__m512>(high)), "v"(static_cast<__m512>(low)));
+  return Batch(pairs);
+#else
+  return Batch(reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high, low)));
+#endif
+}
 
 // Lane j = (even[j], odd[j]).
 inline Batch pairs_across(Batch even, Batch odd) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
                                          19, 3, 18, 2, 17, 1, 16, 0);
-  return Batch(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xffffffffu, order, (__m512i)_mm512_cvtne2ps_pbh(odd, even))));
+  const __m512i pairs = _mm512_castps_si512(pairs_along(even, odd));
+  return Batch(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xffffffffu, order, pairs)));
 }
 
 // c[j] + a[j].first * b[j].first + a[j].second * b[j].second, lanes of a and b being pairs of bf16.
 inline Batch dot_bf16(Batch a, Batch b, Batch c) {
-  return Batch(_mm512_dpbf16_ps(c, (__m512bh) static_cast<__m512>(a), (__m512bh) static_cast<__m512>(b)));
+#if defined(__clang__) && __clang_major__ == 16
+  __m512 sum = c;
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(static_cast<__m512>(a)), "v"(static_cast<__m512>(b)));
+  return Batch(sum);
+#else
+  return Batch(_mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(static_cast<__m512>(a)),
+                                reinterpret_cast<__m512bh>(static_cast<__m512>(b))));
+#endif
 }
 #else
 // Named by code that has_dot_bf16 discards; never defined.

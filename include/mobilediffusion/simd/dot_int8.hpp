@@ -58,7 +58,6 @@ Batch to_float(Words x);
 void store_bytes(std::uint8_t* p, Batch x);
 #endif
 
-inline Batch min(Batch a, Batch b) { return xsimd::min(a, b); }
 inline float minimum(Batch v) { return -maximum(splat(0.0f) - v); }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd

@@ -72,12 +72,17 @@ inline float maximum(Batch v) {
   return m;
 }
 
+#if defined(__AVX512F__)  // in the masked forms with a full mask g++ 12 does not warn about its own undefined registers
+inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a, b)); }
+inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
+#else
 inline Batch max(Batch a, Batch b) { return xsimd::max(a, b); }
+inline Batch min(Batch a, Batch b) { return xsimd::min(a, b); }
+#endif
 inline Batch where_positive(Batch x, Batch v) { return xsimd::select(x > splat(0.0f), v, splat(0.0f)); }  // v where x > 0, else 0
 inline Batch erf(Batch x) { return xsimd::erf(x); }
 #if defined(__AVX512F__)
 // Own versions where the instruction set scales by powers of two and approximates reciprocals in one instruction each.
-// The masked forms with a full mask keep g++ 12 from warning about its own undefined registers.
 // exp: x = n ln 2 + r, exp r = 1 + r + r^2 q(r) with q interpolated at Chebyshev nodes (1.1e-8); relative error about 1e-7.
 // Below -104 and above 89 the result is 0 and infinity; NaN stays NaN.
 inline Batch exp(Batch x) {

@@ -6,11 +6,11 @@
 #include "../core/begin.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "../io/numbers.hpp"
 #include "../io/weights.hpp"
 #include "adamw.hpp"
 
@@ -31,8 +31,7 @@ struct StepReport {
 inline std::size_t number_of(const SafetensorsFile& file, const std::string& key) {
   const std::string& text = file.require_metadata(key);
   std::size_t number = 0;
-  if (const auto r = std::from_chars(text.data(), text.data() + text.size(), number);
-      r.ec != std::errc{} || r.ptr != text.data() + text.size())
+  if (!mobilediffusion::detail::parse_number(text, number))
     throw Error("file " + file.name() + ": metadata " + key + ": expected a number, found " +
                 mobilediffusion::detail::printable(text));
   return number;

@@ -20,7 +20,7 @@ inline void attention_backward(const Executor& ex, const AttentionShape& shape, 
   using namespace detail;
   using simd::Batch;
   constexpr std::size_t width = simd::width;
-  const bool softmax = shape.kind == AttentionKind::softmax;
+  const bool softmax = is_softmax(shape.kind);
   attention_check(shape, q_ld, k_ld, v_ld, softmax ? y_ld : dy_ld);
   attention_check(shape, dq_ld, dk_ld, dv_ld, dy_ld);
   if (softmax && (y == nullptr || log_sum_exp == nullptr))
