@@ -11,7 +11,7 @@ function(mobilediffusion_find_dependencies missing)
       "xsimd|xsimd/xsimd.hpp|libxsimd-dev"
       "boost|boost/pfr.hpp|libboost1.81-dev (Debian 12) or libboost-dev (later)"
       "json|nlohmann/json.hpp|nlohmann-json3-dev"
-      "stb|stb/stb_image.h|libstb-dev"
+      "stb|stb/stb_image_write.h|libstb-dev"
       "sentencepiece|sentencepiece_processor.h|libsentencepiece-dev")
     string(REPLACE "|" ";" dependency "${dependency}")
     list(GET dependency 0 name)
@@ -39,6 +39,27 @@ function(mobilediffusion_find_dependencies missing)
   if(TARGET mobilediffusion::sentencepiece)
     set_target_properties(mobilediffusion::sentencepiece PROPERTIES
       INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY};${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")
+  endif()
+
+  # Reading pictures (io/read_image.hpp) is optional: drawing and writing them need neither library. Without them the headers do
+  # not find theirs either, and the target is not there.
+  foreach(dependency IN ITEMS "png|png.h" "z|zlib.h" "jpeg|jpeglib.h")
+    string(REPLACE "|" ";" dependency "${dependency}")
+    list(GET dependency 0 name)
+    list(GET dependency 1 header)
+    string(TOUPPER "MOBILEDIFFUSION_${name}" variable)
+    find_path(${variable}_INCLUDE_DIR ${header})
+    find_library(${variable}_LIBRARY ${name})
+    mark_as_advanced(${variable}_INCLUDE_DIR ${variable}_LIBRARY)
+    list(APPEND picture_parts "${${variable}_INCLUDE_DIR}" "${${variable}_LIBRARY}")
+  endforeach()
+  if(NOT TARGET mobilediffusion::pictures AND NOT picture_parts MATCHES "NOTFOUND")
+    add_library(mobilediffusion::pictures INTERFACE IMPORTED GLOBAL)
+    set_target_properties(mobilediffusion::pictures PROPERTIES
+      INTERFACE_INCLUDE_DIRECTORIES "${MOBILEDIFFUSION_PNG_INCLUDE_DIR};${MOBILEDIFFUSION_Z_INCLUDE_DIR};${MOBILEDIFFUSION_JPEG_INCLUDE_DIR}"
+      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_PNG_LIBRARY};${MOBILEDIFFUSION_Z_LIBRARY};${MOBILEDIFFUSION_JPEG_LIBRARY}")
+  elseif(NOT TARGET mobilediffusion::pictures)
+    message(STATUS "mobilediffusion: no libpng or libjpeg (Debian: libpng-dev libjpeg-dev): pictures are written, not read")
   endif()
 
   # Without threads the library is the same, on one.

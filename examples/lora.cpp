@@ -20,6 +20,7 @@
 #include "emoji/bitmaps.hpp"
 #include "emoji/dataset.hpp"
 #include "emoji/drawing.hpp"
+#include "mobilediffusion/io/read_image.hpp"
 #include "mobilediffusion/pipeline.hpp"
 #include "mobilediffusion/train/lora_trainer.hpp"
 

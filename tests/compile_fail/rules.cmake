@@ -116,10 +116,6 @@ mistake(callback_answer "on_step returns whether to go on" "#include <mobilediff
 auto callback = [](mobilediffusion::Progress) { return mobilediffusion::Progress{}; };
 const bool answer = mobilediffusion::detail::goes_on(callback, {1, 2});")
 
-# Headers of others.
-mistake(stb_before "STB_*_IMPLEMENTATION is defined" "#define STB_IMAGE_IMPLEMENTATION
-#include <mobilediffusion/io/image.hpp>")
-
 # Flags of others.
 mistake(fast_math "-ffast-math (also -Ofast, -ffinite-math-only, /fp:fast) removes the checks" "#define __FAST_MATH__ 1
 #include <mobilediffusion/core/error.hpp>")

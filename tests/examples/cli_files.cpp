@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "mobilediffusion/config/presets.hpp"
-#include "mobilediffusion/io/image.hpp"
+#include "mobilediffusion/io/read_image.hpp"
 #include "pipeline/model_files.hpp"
 
 using namespace mobilediffusion;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The example programs as a user of a shell meets them.
-if(TARGET generate AND UNIX)
+if(TARGET generate AND UNIX AND TARGET mobilediffusion::pictures)
   add_executable(cli_files "${CMAKE_CURRENT_LIST_DIR}/cli_files.cpp")
   target_include_directories(cli_files PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
   target_link_libraries(cli_files PRIVATE mobilediffusion_program)
