@@ -23,25 +23,24 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::size_t floats) : data_(allocate(floats * sizeof(float) + 64)), size_(floats) {
-    std::memset(data_.get(), 0, floats * sizeof(float));
-  }
+  explicit AlignedBuffer(std::size_t floats) : data_(allocate(floats)) { std::memset(data_.get(), 0, floats * sizeof(float)); }
   float* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-  std::size_t bytes() const { return size_ * sizeof(float); }
-  std::span<float> span() const { return {data_.get(), size_}; }
+  std::size_t size() const { return data_ ? data_.get_deleter().floats : 0; }  // 0 after it was moved from
+  std::size_t bytes() const { return size() * sizeof(float); }
+  std::span<float> span() const { return {data_.get(), size()}; }
   void zero() const {
-    if (size_ != 0) std::memset(data_.get(), 0, bytes());
+    if (size() != 0) std::memset(data_.get(), 0, bytes());
   }
 
  private:
   struct Free {
-    std::size_t alignment;  // no initializer here: g++ 12 would not let the class be made without arguments
+    std::size_t alignment, floats;  // no initializers here: g++ 12 would not let the class be made without arguments
     void operator()(float* p) const { ::operator delete (p, std::align_val_t{alignment}); }
   };
-  static std::unique_ptr<float, Free> allocate(std::size_t bytes) {
+  static std::unique_ptr<float, Free> allocate(std::size_t floats) {
     constexpr std::size_t huge_page = std::size_t{2} << 20;
-    const Free free{bytes >= 2 * huge_page ? huge_page : 64};
+    const std::size_t bytes = floats * sizeof(float) + 64;
+    const Free free{bytes >= 2 * huge_page ? huge_page : 64, floats};
     void* const p = ::operator new (bytes, std::align_val_t{free.alignment});
 #ifdef MADV_HUGEPAGE
     if (bytes >= 2 * huge_page) static_cast<void>(::madvise(p, bytes, MADV_HUGEPAGE));  // advice: it need not be taken
@@ -49,8 +48,7 @@ class AlignedBuffer {
     return {static_cast<float*>(p), free};
   }
 
-  std::unique_ptr<float, Free> data_{nullptr, Free{64}};
-  std::size_t size_ = 0;
+  std::unique_ptr<float, Free> data_{nullptr, Free{64, 0}};
 };
 
 // A bump allocator over caller-owned memory. Inference releases each block's locals when the block ends (Scope), so the

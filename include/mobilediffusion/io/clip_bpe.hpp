@@ -92,6 +92,8 @@ class ClipBpe {
     }
   }
 
+  std::string decode(const std::vector<int>&, std::size_t) const { return {}; }
+
  private:
   void set_tokens(const nlohmann::json& json, std::string_view file) {
     if (!json.is_object() || json.empty()) throw Error(detail::join({file, ": expected an object of tokens and ids"}));

@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
-#include <optional>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,17 +23,9 @@
 #include "sentencepiece_model.hpp"
 #include "utf8.hpp"
 
-// Exported by the library, but in none of its public headers.
-namespace sentencepiece::logging {
-void SetMinLogLevel(int level);
-}
-
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
-// sentencepiece logs to stderr by a level that is the process's: fatal only, from the first use on.
-inline void silence_sentencepiece() { sentencepiece::logging::SetMinLogLevel(3); }
-
 // A status without the source position and the command-line advice in it; begins with ": " unless nothing is left.
 inline std::string reason(const sentencepiece::util::Status& status) {
   std::string_view text = status.error_message();
@@ -48,66 +41,108 @@ inline void check_prompt_utf8(const std::string& what, std::string_view text) {
 inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos; }
 }  // namespace detail
 
-// Encoding is const and may run on several threads at once.
+// A prompt as a model reads it.
+struct EncodedPrompt {
+  std::vector<std::int32_t> ids;     // begin, the prompt's tokens, end, then pad: [context_length]
+  std::size_t tokens = 0;            // of the whole prompt, without begin and end
+  std::string cut;                   // the end of the prompt, as the tokenizer spells it, that found no room; empty: all fits
+  std::vector<std::string> unknown;  // what stands in the prompt and the vocabulary has no token for, in order
+};
+
+// Encoding is const and may run on several threads at once. Copies are cheap: they share what was loaded. To move is to copy, so
+// that a tokenizer can always be used.
 class Tokenizer {
  public:
   static constexpr std::int32_t pad = 0, unknown = 1, begin = 2, end = 3;
   static constexpr std::size_t longest_prompt = 65536;  // bytes; beyond it even counting tokens is a waste
 
-  // model: the bytes of a serialized sentencepiece model with the four ids above. Throws Error for anything else.
-  explicit Tokenizer(std::string_view model) : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-    detail::silence_sentencepiece();
-    if (model.empty()) throw Error("tokenizer model: empty");
-    if (!detail::is_sound_sentencepiece_model(model)) throw Error("tokenizer model: not a sentencepiece model, or a damaged one");
-    if (const auto status = processor_->LoadFromSerializedProto(model); !status.ok())
-      throw Error(detail::join({"tokenizer model: not a sentencepiece model", detail::reason(status)}));
-    const auto expect = [](const char* name, int id, std::int32_t wanted) {
-      if (id != wanted) throw Error(detail::join({"tokenizer model: expected ", name, " id ", wanted, ", found ", id}));
-    };
-    expect("pad", processor_->pad_id(), pad);
-    expect("unknown", processor_->unk_id(), unknown);
-    expect("begin", processor_->bos_id(), begin);
-    expect("end", processor_->eos_id(), end);
+  // model: the bytes of a sentencepiece model as train_tokenizer makes it. Throws Error for anything else.
+  explicit Tokenizer(std::string_view model) {
+    try {
+      if (model.empty()) throw Error("empty");
+      detail::SentencepieceModel::check(model);  // so that sentencepiece neither complains on the terminal nor goes astray
+      auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
+      if (const auto status = processor->LoadFromSerializedProto(model); !status.ok())
+        throw Error(detail::join({"not a sentencepiece model", detail::reason(status)}));
+      const auto expect = [](const char* name, int id, std::int32_t wanted) {
+        if (id != wanted) throw Error(detail::join({"expected ", name, " id ", wanted, ", found ", id}));
+      };
+      expect("pad", processor->pad_id(), pad);
+      expect("unknown", processor->unk_id(), unknown);
+      expect("begin", processor->bos_id(), begin);
+      expect("end", processor->eos_id(), end);
+      processor_ = std::move(processor);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& e) {  // also those of sentencepiece's own libraries
+      throw Error(std::string("tokenizer model: ") + e.what());
+    }
   }
 
   // filler: what fills a prompt up; Stable Diffusion 1.5 takes the end token, 2.1 the token 0.
-  Tokenizer(ClipBpe bpe, std::int32_t filler) : bpe_(std::move(bpe)), pad_(filler), begin_(bpe_->begin()), end_(bpe_->end()) {}
+  Tokenizer(ClipBpe bpe, std::int32_t filler)
+      : bpe_(std::make_shared<ClipBpe>(std::move(bpe))), pad_(filler), begin_(bpe_->begin()), end_(bpe_->end()) {}
+
+  Tokenizer(const Tokenizer&) = default;
+  Tokenizer& operator=(const Tokenizer&) = default;
+  ~Tokenizer() = default;
 
   std::size_t vocabulary() const {  // ids are below it
     return bpe_ ? bpe_->vocabulary() : static_cast<std::size_t>(processor_->GetPieceSize());
   }
 
-  // begin, the prompt's pieces, end, then pad: [context_length]. prompt: UTF-8.
-  // Throws Error for a prompt that is empty, not UTF-8, or of more than context_length - 2 pieces.
-  std::vector<std::int32_t> encode(std::string_view prompt, std::size_t context_length) const {
-    if (detail::is_blank(prompt)) throw Error("prompt: empty (encode_unconditional is for generating without one)");
+  // prompt: UTF-8. What does not fit between begin and end is cut off, as transformers and diffusers do; an empty prompt is what
+  // an absent one means to the models. Throws Error for a prompt that is not UTF-8 or of more than longest_prompt bytes, and for
+  // a context_length below 2.
+  EncodedPrompt encode_prompt(std::string_view prompt, std::size_t context_length) const {
+    if (context_length < 2) throw Error(detail::join({"context_length: expected at least 2, found ", context_length}));
     if (prompt.size() > longest_prompt)
       throw Error(detail::join({"prompt: ", prompt.size(), " bytes, at most ", longest_prompt, " are accepted"}));
     detail::check_prompt_utf8("prompt", prompt);
-    std::vector<int> pieces;
-    if (bpe_) pieces = bpe_->encode(prompt);
-    else if (const auto status = processor_->Encode(prompt, &pieces); !status.ok())
-      throw Error(detail::join({"prompt: cannot be encoded", detail::reason(status)}));
-    if (pieces.empty()) throw Error("prompt: empty: none of its characters is visible");
-    return frame(pieces, context_length);
+    EncodedPrompt out;
+    const std::vector<int> tokens = bpe_ ? bpe_->encode(prompt) : pieces_of<int>(prompt);
+    const std::size_t kept = std::min(tokens.size(), context_length - 2);
+    out.tokens = tokens.size();
+    out.ids.assign(context_length, pad_);
+    out.ids[0] = begin_;
+    std::copy_n(tokens.begin(), kept, out.ids.begin() + 1);
+    out.ids[kept + 1] = end_;
+    if (bpe_) {
+      out.cut = bpe_->decode(tokens, kept);
+    } else {
+      const auto texts = pieces_of<std::string>(prompt);
+      for (std::size_t i = kept; i < texts.size(); ++i) out.cut += texts[i];
+      out.cut = with_spaces(out.cut);
+      for (std::size_t i = 0; i < texts.size(); ++i)
+        if (tokens[i] == unknown) out.unknown.push_back(with_spaces(texts[i]));
+    }
+    return out;
+  }
+  // Its ids alone: [context_length].
+  std::vector<std::int32_t> encode(std::string_view prompt, std::size_t context_length) const {
+    return encode_prompt(prompt, context_length).ids;
   }
   // What an absent prompt means to the models: begin, end, then pad: [context_length].
-  std::vector<std::int32_t> encode_unconditional(std::size_t context_length) const { return frame({}, context_length); }
+  std::vector<std::int32_t> encode_unconditional(std::size_t context_length) const { return encode("", context_length); }
 
  private:
-  std::vector<std::int32_t> frame(const std::vector<int>& pieces, std::size_t context_length) const {
-    if (context_length < 2 || pieces.size() > context_length - 2)
-      throw Error(
-          detail::join({"prompt: ", pieces.size() + 2, " tokens with begin and end, the model takes at most ", context_length}));
-    std::vector<std::int32_t> ids(context_length, pad_);
-    ids[0] = begin_;
-    std::copy(pieces.begin(), pieces.end(), ids.begin() + 1);
-    ids[pieces.size() + 1] = end_;
-    return ids;
+  // Ids, or what each of them stands for.
+  template <class T>
+  std::vector<T> pieces_of(std::string_view prompt) const {
+    std::vector<T> pieces;
+    if (const auto status = processor_->Encode(prompt, &pieces); !status.ok())
+      throw Error(detail::join({"prompt: cannot be encoded", detail::reason(status)}));
+    return pieces;
+  }
+  // sentencepiece writes a space as U+2581, also before the first word.
+  static std::string with_spaces(std::string text) {
+    constexpr std::string_view mark = "\xE2\x96\x81";
+    for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos; ++at) text.replace(at, mark.size(), " ");
+    return text.substr(std::min(text.find_first_not_of(' '), text.size()));
   }
 
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;  // or
-  std::optional<ClipBpe> bpe_;
+  std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor_;  // or
+  std::shared_ptr<const ClipBpe> bpe_;
   std::int32_t pad_ = pad, begin_ = begin, end_ = end;
 };
 

@@ -14,6 +14,12 @@
 #include "../core/error.hpp"
 #include "../io/tokenizer.hpp"
 
+// Exported by the library, but in none of its public headers.
+namespace sentencepiece::logging {
+int GetMinLogLevel();
+void SetMinLogLevel(int level);
+}  // namespace sentencepiece::logging
+
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
@@ -29,12 +35,25 @@ class CaptionIterator : public sentencepiece::SentenceIterator {
   std::span<const std::string> captions_;
   std::size_t next_ = 0;
 };
+
+// Training reports to stderr by a level that is the process's: nothing below fatal for as long as this lives, then as before.
+class QuietSentencepiece {
+ public:
+  QuietSentencepiece() { sentencepiece::logging::SetMinLogLevel(3); }
+  ~QuietSentencepiece() { sentencepiece::logging::SetMinLogLevel(before_); }
+  QuietSentencepiece(const QuietSentencepiece&) = delete;
+  QuietSentencepiece& operator=(const QuietSentencepiece&) = delete;
+
+ private:
+  int before_ = sentencepiece::logging::GetMinLogLevel();
+};
 }  // namespace detail
 
 // The serialized model (for Tokenizer) of byte-pair encoding over these captions, with exactly vocabulary_size pieces:
 // four special ids, every character that occurs, then merges. Case is folded and compatibility forms are unified.
-// Equal captions in equal order, equal bytes. Source: Sennrich et al., arXiv 1508.07909; Kudo and Richardson, 1808.06226.
-// Throws Error for captions that are empty, not UTF-8 or over 65,536 bytes, and where they do not yield that many pieces.
+// Equal captions in equal order, equal bytes. While it runs, sentencepiece's log level is changed for the whole process. Source:
+// Sennrich et al., arXiv 1508.07909; Kudo and Richardson, 1808.06226. Throws Error for captions that are empty, not UTF-8 or over
+// 65,536 bytes, and where they do not yield that many pieces.
 inline std::string train_tokenizer(std::span<const std::string> captions, std::size_t vocabulary_size) {
   constexpr std::size_t longest = Tokenizer::longest_prompt;
   if (captions.empty()) throw Error("tokenizer: no captions to learn from");
@@ -47,7 +66,7 @@ inline std::string train_tokenizer(std::span<const std::string> captions, std::s
     if (captions[i].size() > longest)
       throw Error(detail::join({name, ": ", captions[i].size(), " bytes, at most ", longest, " are accepted"}));
   }
-  detail::silence_sentencepiece();
+  const detail::QuietSentencepiece quiet;
   const std::unordered_map<std::string, std::string> options{
       {"model_type", "bpe"},  // whole words of a small world stay whole; results do not depend on threads
       {"vocab_size", std::to_string(vocabulary_size)},
