@@ -82,7 +82,10 @@ std::vector<Prompt> read_prompts(const Options& o) {
 void check_prompt(const md::Tokenizer& tokenizer, const std::string& text, const std::string& place) {
   if (md::detail::is_blank(text)) throw md::Error(place + "prompt: expected words, found none");
   try {
-    tokenizer.encode(text, preset.text.length);
+    const md::EncodedPrompt prompt = tokenizer.encode_prompt(text, preset.text.length);
+    if (prompt.cut.empty()) return;
+    std::fprintf(stderr, "generate: %sprompt: %zu tokens, the model reads %zu; not read: %s\n", place.c_str(), prompt.tokens,
+                 preset.text.length - 2, printable(prompt.cut).c_str());
   } catch (const md::Error& e) {
     throw md::Error(place + e.what());
   }

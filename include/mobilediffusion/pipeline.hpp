@@ -65,8 +65,10 @@ class TextToImage {
   // How it samples where a request does not say; which sampler is never asked of a request: a model is trained for one.
   const SamplingOptions& sampling() const { return sampling_; }
 
-  // Throws Error for a prompt that is empty, not UTF-8 or too long, and for steps or guidance out of range. on_step(Progress)
-  // is called after every step; if it returns false, generation stops and the picture is empty (width 0).
+  // A prompt of more tokens than the model reads is cut as diffusers cuts it (what of it: tokenizer().encode_prompt); an empty
+  // one draws without a caption. Throws Error for one that is not UTF-8 or over 65,536 bytes, for steps or guidance out of range,
+  // and for a model that was moved from. on_step(Progress) is called after every step; if it returns false, generation stops and
+  // the picture is empty (width 0).
   template <class OnStep>
   Image generate(const Request& request, OnStep&& on_step) {
     const Ids ids = encode(request);
@@ -116,8 +118,7 @@ class TextToImage {
   Ids encode(const Request& request) const {
     Ids ids{};
     const auto prompt = tokenizer_.encode(request.prompt, context_length);
-    const auto negative =
-        request.negative.empty() ? tokenizer_.encode_unconditional(context_length) : encode_negative(request.negative);
+    const auto negative = encode_negative(request.negative);
     std::copy(prompt.begin(), prompt.end(), ids.begin());
     std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
     return ids;

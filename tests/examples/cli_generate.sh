@@ -44,6 +44,14 @@ draw -q "!?" && exists picture.png
 run 0 "$generate" --model "$model" -q "a cat a cat a cat a cat" --steps 2 --guidance 1
 has a-cat-a-cat-a-cat-a-cat.png guidance=1
 
+# A prompt that is too long is cut, in words; a batch goes on.
+mkdir long
+many='a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a big red dog'
+draw -q "a cat" "$many" -o long
+exists long/a-cat-0.png
+[ "$(wc -l < err)" -eq 1 ] && grep -q '^generate: argument 2: prompt: [0-9]* tokens, the model reads 26; not read: ".*dog"$' err || fail "expected what is not read: $command"
+[ "$(ls long | wc -l)" -eq 3 ] || fail "expected 2 pictures and a sheet"
+
 # Several pictures: slug and seed, and a sheet with a row for each prompt.
 mkdir folder few sheet
 draw "a red apple" "a blue cat" --count 3 --seed 5 -o folder
