@@ -16,6 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::int32_t end = bpe.end();
     const md::Tokenizer tokenizer(std::move(bpe), end);
     const auto count = static_cast<std::int32_t>(tokenizer.vocabulary());
-    for (const std::int32_t id : tokenizer.encode(prompt, 77)) fuzz::expect(id >= 0 && id < count, "ids of the vocabulary");
+    const md::EncodedPrompt encoded = tokenizer.encode_prompt(prompt, 77);
+    fuzz::expect(encoded.ids.size() == 77, "as many ids as asked for");
+    for (const std::int32_t id : encoded.ids) fuzz::expect(id >= 0 && id < count, "ids of the vocabulary");
   });
 }

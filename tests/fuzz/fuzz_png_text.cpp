@@ -3,7 +3,7 @@
 // does is a list of chunks, each its name of four letters and its body, cut by lines of "--", and gets signature, lengths and
 // checksums.
 #include "fuzz.hpp"
-#include "mobilediffusion/io/image.hpp"
+#include "mobilediffusion/io/read_image.hpp"
 
 namespace md = mobilediffusion;
 
