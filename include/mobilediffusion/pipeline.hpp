@@ -139,11 +139,19 @@ class TextToImage {
         throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
   }
   Context context(Stack& stack) const { return {.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = F}; }
-  // z becomes what the decoder reads.
+  // z becomes what the decoder reads. Throws Error where numbers have overflowed: not a black picture instead.
   void decode(Context& c, float* z, float* picture) const {
+    check_numbers(z, Autoencoder::latent_floats);
     for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
     typename Autoencoder::Decoder::Saved saved{};
     Autoencoder::decode(c, weights_.weights().vae, z, picture, saved);
+    check_numbers(picture, Autoencoder::picture_floats);
+  }
+  // Beyond the limit, sums of squares in norms overflow, and what comes out is finite but flat.
+  static void check_numbers(const float* values, std::size_t n) {
+    constexpr float limit = 1e15f;
+    if (!std::all_of(values, values + n, [](float x) { return std::abs(x) <= limit; }))
+      throw Error("numbers overflowed while drawing: the weights, the scale of an adapter or guidance are too large");
   }
   static std::uint8_t to_byte(float value) {
     const float v = value * 127.5f + 127.5f;

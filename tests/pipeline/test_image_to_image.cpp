@@ -268,6 +268,36 @@ TEST_CASE("pictures, masks and strengths that cannot be used are refused, and ca
           "mask: expected 1536 bytes, found 9");
 }
 
+TEST_CASE("numbers that overflow are an error, not a black picture", "[image_to_image]") {
+  const auto check = [](Model& model, const Request& request, std::string_view words) {
+    INFO("guidance " << *request.guidance << ", steps " << *request.steps);
+    for (const std::string& error :
+         {error_of([&] { model.generate(request); }), error_of([&] { model.image_to_image(pattern(), request); }),
+          error_of([&] { model.inpaint(pattern(), lower_half(), request); })}) {
+      expect(error, words);
+      CHECK(error.empty() == words.empty());
+    }
+  };
+  for (const SamplerKind kind : kinds)
+    for (const float factor : {1.0f, 1e4f}) {
+      INFO("weights x " << factor);
+      const TemporaryFolder folder;
+      const RandomModel<presets::tiny> random;
+      for (const auto& leaf : reflect::leafs(random.weights))
+        for (std::size_t i = 0; i < leaf.type->storage; ++i) leaf.data()[i] *= factor;
+      Metadata metadata;
+      put_sampling(metadata, {kind, 4, 2.0f});
+      write_model<presets::tiny>(folder / "m.safetensors", random.weights, small_tokenizer(), Dtype::f32, metadata);
+      Model model(folder / "m.safetensors", 1);
+      for (const std::size_t steps : {1, 4})
+        for (const float guidance : {2.0f, 1e20f, 3e38f}) {
+          const bool fits = factor == 1.0f && guidance == 2.0f;
+          check(model, {.prompt = "a blue cat", .steps = steps, .guidance = guidance},
+                fits ? "" : "numbers overflowed while drawing");
+        }
+    }
+}
+
 TEST_CASE("a model samples as its file says where a request does not", "[image_to_image]") {
   const ModelFolder plain, ddim(SamplingOptions{SamplerKind::ddim, 2, 1.0f}),
       renoise(SamplingOptions{SamplerKind::renoise, 2, 1.0f});
