@@ -163,9 +163,12 @@ void model_seeds() {
 }
 
 void text_seeds() {
-  seed(
-      "png_text", "valid",
-      "IHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0\n--\ntEXtprompt\0a red apple\n--\niTXtprompt\0\0\0en\0\0caf\xC3\xA9\n--\nzTXtx\0\0\n--\nIEND"s);
+  seed("png_text", "valid",
+       "IHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0\n--\ntEXtprompt\0a red apple\n--\niTXtprompt\0\0\0en\0\0caf\xC3\xA9\n--\nIEND"s);
+  const std::string packed =
+      "\170\332\113\124\050\112\115\121\110\054\050\310\111\005\000\026\116\003\357"s;  // "a red apple" by zlib
+  seed("png_text", "valid-packed", "zTXtprompt\0\0"s + packed + "\n--\niTXtprompt\0\1\0\0\0"s + packed + "\n--\nIEND");
+  seed("png_text", "damaged", "zTXtx\0\0\n--\nIEND"s);
   seed("png_text", "no-end", "IHDR\n--\ntEXtprompt\0x"s);
   seed("png_text", "not-utf8", "iTXtprompt\0\0\0\0\0\xFF\n--\nIEND"s);
   seed("arguments", "valid",
