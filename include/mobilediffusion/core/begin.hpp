@@ -11,43 +11,48 @@
 of kernels: compile what includes this library without it, or define MOBILEDIFFUSION_FAST_MATH to do without them"
 #endif
 
-// The instruction set or dispatch that this unit is compiled for, as the inline namespace that everything but Error stands in:
-// units that differ do not link where they share a type or a function of this library, and where they share none each has its
-// own. abi_tag: the user's functions that return our types, too, as with libstdc++'s __cxx11.
+// The instruction set or dispatch that this unit is compiled for, and whether it has threads, as the inline namespace that
+// everything but Error stands in: units that differ do not link where they share a type or a function of this library, and where
+// they share none each has its own. abi_tag: the user's functions that return our types, too, as with libstdc++'s __cxx11.
+#if defined(MOBILEDIFFUSION_NO_THREADS)
+#define MOBILEDIFFUSION_ABI_OF(isa) isa##_one_thread
+#else
+#define MOBILEDIFFUSION_ABI_OF(isa) isa
+#endif
 #if defined(MOBILEDIFFUSION_DISPATCH)
-#define MOBILEDIFFUSION_ABI dispatch
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(dispatch)
 #elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
-#define MOBILEDIFFUSION_ABI avx512_bf16_vnni
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16_vnni)
 #elif defined(__AVX512VNNI__)
-#define MOBILEDIFFUSION_ABI avx512_vnni
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_vnni)
 #elif defined(__AVX512BF16__)
-#define MOBILEDIFFUSION_ABI avx512_bf16
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16)
 #else
-#define MOBILEDIFFUSION_ABI avx512
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512)
 #endif
 #elif defined(__AVX512F__)
-#define MOBILEDIFFUSION_ABI avx512f
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512f)
 #elif defined(__AVX2__) && defined(__FMA__)
-#define MOBILEDIFFUSION_ABI avx2
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx2)
 #elif defined(__AVX2__)
-#define MOBILEDIFFUSION_ABI avx2_without_fma
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx2_without_fma)
 #elif defined(__AVX__) && defined(__FMA__)
-#define MOBILEDIFFUSION_ABI avx_fma
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx_fma)
 #elif defined(__AVX__)
-#define MOBILEDIFFUSION_ABI avx
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx)
 #elif defined(__SSE4_2__)
-#define MOBILEDIFFUSION_ABI sse4_2
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse4_2)
 #elif defined(__SSE4_1__)
-#define MOBILEDIFFUSION_ABI sse4_1
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse4_1)
 #elif defined(__SSSE3__)
-#define MOBILEDIFFUSION_ABI ssse3
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(ssse3)
 #elif defined(__SSE3__)
-#define MOBILEDIFFUSION_ABI sse3
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse3)
 #elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
-#define MOBILEDIFFUSION_ABI sve
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sve)
 #else
-#define MOBILEDIFFUSION_ABI baseline
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(baseline)
 #endif
 #define MOBILEDIFFUSION_TEXT(name) MOBILEDIFFUSION_QUOTED(name)
 #define MOBILEDIFFUSION_QUOTED(name) #name
