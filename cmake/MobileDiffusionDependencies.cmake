@@ -12,7 +12,8 @@ function(mobilediffusion_find_dependencies missing)
       "boost|boost/pfr.hpp|libboost1.81-dev (Debian 12) or libboost-dev (later)"
       "json|nlohmann/json.hpp|nlohmann-json3-dev"
       "stb|stb/stb_image_write.h|libstb-dev"
-      "sentencepiece|sentencepiece_processor.h|libsentencepiece-dev")
+      "sentencepiece|sentencepiece_processor.h|libsentencepiece-dev"
+      "utf8proc|utf8proc.h|libutf8proc-dev")
     string(REPLACE "|" ";" dependency "${dependency}")
     list(GET dependency 0 name)
     list(GET dependency 1 header)
@@ -28,14 +29,18 @@ function(mobilediffusion_find_dependencies missing)
     endif()
   endforeach()
 
-  foreach(library IN ITEMS sentencepiece sentencepiece_train)  # the second trains tokenizers
+  foreach(library IN ITEMS sentencepiece sentencepiece_train utf8proc)  # the second trains tokenizers
     string(TOUPPER "MOBILEDIFFUSION_${library}_LIBRARY" variable)
     find_library(${variable} ${library})
     mark_as_advanced(${variable})
     if(NOT ${variable})
-      string(APPEND lacking "  the library ${library}: Debian package libsentencepiece-dev\n")
+      string(REGEX REPLACE "_train$" "" package "${library}")
+      string(APPEND lacking "  the library ${library}: Debian package lib${package}-dev\n")
     endif()
   endforeach()
+  if(TARGET mobilediffusion::utf8proc)
+    set_target_properties(mobilediffusion::utf8proc PROPERTIES INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_UTF8PROC_LIBRARY}")
+  endif()
   if(TARGET mobilediffusion::sentencepiece)
     set_target_properties(mobilediffusion::sentencepiece PROPERTIES
       INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY};${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")

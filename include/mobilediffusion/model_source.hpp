@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "config/presets.hpp"
+#include "io/clip_folder.hpp"
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
 
@@ -43,29 +44,6 @@ inline nlohmann::json read_json(const std::filesystem::path& path) {
   auto json = nlohmann::json::parse(read_file(path), nullptr, false);
   if (!json.is_object()) throw Error(join({"file ", printable(path.string()), ": expected a JSON object"}));
   return json;
-}
-
-// tokenizer/vocab.json and merges.txt, or tokenizer.json, and for the padding special_tokens_map.json or tokenizer_config.json.
-inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
-  try {
-    const bool one_file = !std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(folder / "tokenizer.json");
-    ClipBpe bpe = one_file ? ClipBpe(read_file(folder / "tokenizer.json"))
-                           : ClipBpe(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"));
-    std::int32_t pad = bpe.end();
-    for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"}) {
-      if (!std::filesystem::exists(folder / name)) continue;
-      const auto json = read_json(folder / name);
-      const auto at = json.find("pad_token");
-      if (at == json.end()) continue;
-      const nlohmann::json& token = at->is_object() && at->contains("content") ? (*at)["content"] : *at;  // not copied
-      if (!token.is_string()) throw Error(join({name, ": pad_token: expected a token"}));
-      pad = bpe.add_special(token.get<std::string>());
-      break;
-    }
-    return Tokenizer(std::move(bpe), pad);
-  } catch (const Error& e) {
-    throw Error(join({"folder ", printable(folder.string()), ": ", e.what()}));
-  }
 }
 
 }  // namespace detail
@@ -106,7 +84,7 @@ class ModelSource {
   // Throws Error for one that is missing, damaged, or of more tokens than the text encoder knows.
   Tokenizer tokenizer() const {
     if (file_) return read_tokenizer(*file_, M.text.vocabulary);
-    Tokenizer tokenizer = detail::read_clip_tokenizer(path_ / "tokenizer");
+    Tokenizer tokenizer = read_clip_tokenizer(path_ / "tokenizer");
     if (tokenizer.vocabulary() > M.text.vocabulary)
       throw Error(detail::join({"folder ", detail::printable((path_ / "tokenizer").string()), ": expected at most ",
                                 M.text.vocabulary, " tokens, found ", tokenizer.vocabulary()}));

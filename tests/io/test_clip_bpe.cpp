@@ -29,7 +29,8 @@ TEST_CASE("CLIP's tokenizer cuts words and merges pairs by rank", "[io][tokenize
   CHECK(text_of("<|endoftext|>") == "<|endoftext|>");
   CHECK(text_of(",<|endoftext|>cat") == ",</w> <|endoftext|> cat</w>");
   CHECK(text_of("") == "");
-  CHECK_THROWS_AS(bpe.encode("z"), Error);
+  CHECK(text_of("z") == "<|endoftext|>");  // what the vocabulary lacks
+  CHECK_THROWS_AS(bpe.encode("\xFF"), Error);
 }
 
 TEST_CASE("a prompt in CLIP's tokens is framed by its own begin, end and padding", "[io][tokenizer]") {
@@ -70,11 +71,33 @@ TEST_CASE("CLIP's tokenizer is the same from the one file that transformers 5 wr
 
 TEST_CASE("a special token is itself wherever it stands", "[io][tokenizer]") {
   ClipBpe bpe(clip_files::vocab(), clip_files::merges());
-  CHECK_THROWS_AS(bpe.encode("red!"), Error);  // "!" as a word is "!</w>", which this vocabulary lacks
+  CHECK(bpe.encode("red!").back() == bpe.end());  // "!" as a word is "!</w>", which this vocabulary lacks
   CHECK(bpe.add_special("!") == 0);
   const int red = bpe.require("red</w>"), cat = bpe.require("cat</w>");
   CHECK(bpe.encode("red!cat !! red") == std::vector<int>{red, 0, cat, 0, 0, red});
   CHECK_THROWS_AS(bpe.add_special("?"), Error);
+  CHECK_THROWS_AS(bpe.add_special(""), Error);
+
+  // Looked for before or after lower case.
+  const int begin = bpe.begin();
+  CHECK(bpe.encode("red<|STARTOFTEXT|>cat").size() > 3);
+  CHECK(bpe.add_special("<|startoftext|>", true) == begin);
+  CHECK(bpe.encode("red<|STARTOFTEXT|>cat") == std::vector<int>{red, begin, cat});
+  CHECK(bpe.add_special_entry({{"content", "<|endoftext|>"}, {"normalized", true}, {"lstrip", true}}, "here") == bpe.end());
+  CHECK(bpe.encode("<|EndOfText|>") == std::vector<int>{bpe.end()});
+  CHECK(bpe.add_special_entry("<|endoftext|>", "here", true) == bpe.end());
+  CHECK(bpe.encode("<|EndOfText|>") == std::vector<int>{bpe.end()});
+  expect(error_of([&] { bpe.add_special_entry({{"content", "!"}, {"single_word", true}}, "here"); }), "here: single_word");
+  expect(error_of([&] { bpe.add_special_entry({{"id", 1}}, "here"); }), "here: expected a token");
+  expect(error_of([&] { bpe.add_special_entry(7, "here"); }), "here: expected a token");
+  expect(error_of([&] { bpe.add_special_entry("?", "here"); }), "\"?\": missing");
+}
+
+TEST_CASE("byte pairs that were moved from say so", "[io][tokenizer]") {
+  ClipBpe bpe(clip_files::vocab(), clip_files::merges());
+  const ClipBpe other = std::move(bpe);
+  CHECK(other.encode("a red cat").size() == 3);
+  expect(error_of([&] { bpe.encode("a red cat"); }), "moved from");  // NOLINT(bugprone-use-after-move)
 }
 
 TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {
@@ -91,4 +114,10 @@ TEST_CASE("damaged files of CLIP's tokenizer are refused", "[io][tokenizer]") {
   expect(refusal(R"({"a": "b"})", merges), "expected an id below 1");
   expect(refusal(vocab, ""), "merges.txt: empty");
   expect(refusal(vocab, "#version: 0.2\nab\n"), "merges.txt: expected merges of two parts, found \"ab\"");
+  expect(refusal(vocab, "r q\n"), "merges.txt: merge \"r q\": the vocabulary lacks \"q\"");
+  expect(refusal(vocab, "r f\n"), "merges.txt: merge \"r f\": the vocabulary lacks \"rf\"");
+  CHECK(ClipBpe(vocab, "#version: 0.2\r\nr e\r\nre d</w>\r\n").encode("red") == ClipBpe(vocab, merges).encode("red"));
+  expect(refusal(std::string(17 << 20, ' '), merges), "vocab.json: expected at most 16777216 bytes, found 17825792");
+  expect(refusal(vocab, std::string(17 << 20, ' ')), "merges.txt: expected at most 16777216 bytes");
+  expect(refusal(R"({"a": )" + std::string(1 << 20, '[') + "}", merges), "vocab.json: expected an object");
 }

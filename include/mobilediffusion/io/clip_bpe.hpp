@@ -5,12 +5,12 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
+#include <queue>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -19,44 +19,54 @@
 
 #include "../core/error.hpp"
 #include "message.hpp"
+#include "unicode.hpp"
 #include "utf8.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
-// Words are lower-cased and cut as CLIP does: runs of letters, single digits, runs of other signs, English contractions apart.
-// Of non-ASCII text every character counts as a letter, and only Latin-1 is lower-cased.
+// Gives the ids of transformers' CLIPTokenizer (version 5; its "fast" one of before) for any text: Normalization Form C, white
+// space to one space, lower case character by character; then words: runs of letters, single numbers, runs of other signs,
+// English contractions apart; in each the pairs of the lowest rank are merged first, from the left. Time: n log n of the text.
 class ClipBpe {
  public:
+  static constexpr std::size_t longest_file = 16 << 20, most_tokens = 1'000'000;  // bytes; CLIP's: 1.7 MB, 49,408
+
   // vocab: the text of vocab.json; merges: that of merges.txt. Throws Error for anything else.
   ClipBpe(std::string_view vocab, std::string_view merges) {
-    set_tokens(nlohmann::json::parse(vocab.begin(), vocab.end(), nullptr, false), "vocab.json");
+    set_tokens(parse(vocab, "vocab.json"), "vocab.json");
+    check_size(merges, "merges.txt");
     std::size_t line = 0;
     while (!merges.empty()) {
-      const std::string_view text = merges.substr(0, merges.find('\n'));
+      std::string_view text = merges.substr(0, merges.find('\n'));
       merges.remove_prefix(std::min(merges.size(), text.size() + 1));
+      if (text.ends_with('\r')) text.remove_suffix(1);
       if (!text.empty() && !(line++ == 0 && text.starts_with("#version"))) add_merge(text, "merges.txt");
     }
-    if (ranks_.empty()) throw Error("merges.txt: empty");
+    if (merges_.empty()) throw Error("merges.txt: empty");
   }
   // tokenizer: the text of tokenizer.json. Throws Error for anything else.
   explicit ClipBpe(std::string_view tokenizer) {
-    const auto json = nlohmann::json::parse(tokenizer.begin(), tokenizer.end(), nullptr, false);
+    constexpr std::string_view file = "tokenizer.json";
+    const auto json = parse(tokenizer, file);
     const auto at = json.find("model");  // the end also where json is no object
     if (at == json.end() || !at->is_object() || !at->contains("vocab") || !at->contains("merges") || !(*at)["merges"].is_array())
       throw Error("tokenizer.json: expected a model with vocab and merges");
-    const nlohmann::json& model = *at;  // not copied: a copy recurses as deep as the file nests
-    set_tokens(model["vocab"], "tokenizer.json");
-    for (const auto& merge : model["merges"]) {  // ["a", "b"]; before 2024 "a b"
+    set_tokens((*at)["vocab"], file);
+    for (const auto& merge : (*at)["merges"]) {  // ["a", "b"]; before 2024 "a b"
       const bool pair = merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
       add_merge(pair                ? merge[0].get<std::string>() + " " + merge[1].get<std::string>()
                 : merge.is_string() ? merge.get<std::string>()
                                     : "",
-                "tokenizer.json");
+                file);
     }
-    if (ranks_.empty()) throw Error("tokenizer.json: merges: empty");
+    if (merges_.empty()) throw Error("tokenizer.json: merges: empty");
+    if (const auto added = json.find("added_tokens"); added != json.end()) {
+      if (!added->is_array()) throw Error("tokenizer.json: added_tokens: expected a list");
+      for (const auto& token : *added) add_special_entry(token, "tokenizer.json: added_tokens");
+    }
   }
 
-  std::size_t vocabulary() const { return ids_.size(); }
+  std::size_t vocabulary() const { return texts_.size(); }
   std::int32_t begin() const { return begin_; }
   std::int32_t end() const { return end_; }
   std::int32_t require(const std::string& token) const {
@@ -66,130 +76,262 @@ class ClipBpe {
   }
 
   // From now on this token of the vocabulary, wherever it stands in a text, is itself, as begin and end are. transformers takes
-  // the padding so: "!" of Stable Diffusion 2. Throws Error for one that the vocabulary lacks. Returns its id.
-  std::int32_t add_special(const std::string& token) {
+  // the padding so: "!" of Stable Diffusion 2. normalized: it is looked for after the text was normalized, so also in capitals.
+  // Throws Error for one that the vocabulary lacks. Returns its id.
+  std::int32_t add_special(const std::string& token, bool normalized = false) {
     const std::int32_t id = require(token);
-    if (token.empty()) throw Error("special token: empty");
-    specials_.emplace_back(token, id);
+    if (token.empty() || find_invalid_utf8(token) != std::string_view::npos)
+      throw Error("special token: expected UTF-8, found none");
+    const std::string text = normalized ? normal_form(token) : token;
+    std::erase_if(specials_, [&](const Special& s) { return s.id == id; });
+    if (specials_.size() == most_specials) throw Error(detail::join({"special tokens: expected at most ", most_specials}));
+    specials_.push_back({text, id, normalized});
     return id;
   }
-
-  // Without begin and end. text: UTF-8. Throws Error for a piece that the vocabulary lacks.
-  std::vector<int> encode(std::string_view text) const {
-    std::vector<int> out;
-    while (true) {
-      std::size_t first = text.npos;
-      const std::pair<std::string, std::int32_t>* special = nullptr;
-      for (const auto& s : specials_)
-        if (const std::size_t at = text.find(s.first); at < first) {
-          first = at;
-          special = &s;
-        }
-      append_words(text.substr(0, first), out);
-      if (special == nullptr) return out;
-      out.push_back(special->second);
-      text.remove_prefix(first + special->first.size());
-    }
+  // The same from an entry as files have it: a token, or an object with its content and flags. where: for messages. keep: what is
+  // a special token already stays as it is.
+  std::int32_t add_special_entry(const nlohmann::json& token, std::string_view where, bool keep = false) {
+    const auto content = token.is_object() ? token.find("content") : token.end();
+    const nlohmann::json& text = content == token.end() ? token : *content;
+    if (!text.is_string()) throw Error(detail::join({where, ": expected a token"}));
+    const auto is = [&](const char* key) { return token.is_object() && token.contains(key) && token[key] == true; };
+    if (is("single_word")) throw Error(detail::join({where, ": single_word: not supported"}));  // the other flags change no ids
+    const std::int32_t id = require(text.get<std::string>());
+    const bool known = std::any_of(specials_.begin(), specials_.end(), [&](const Special& s) { return s.id == id; });
+    return keep && known ? id : add_special(text.get<std::string>(), is("normalized"));
   }
 
-  std::string decode(const std::vector<int>&, std::size_t) const { return {}; }
+  // Without begin and end; what the vocabulary lacks is its end token. text: UTF-8. Throws Error for what is not.
+  std::vector<int> encode(std::string_view text) const {
+    if (letters_.empty()) throw Error("tokenizer: expected one that was not moved from");
+    if (const std::size_t at = find_invalid_utf8(text); at != text.npos)
+      throw Error(detail::join({"text: not UTF-8 at byte ", at}));
+    std::vector<int> out;
+    const auto take = [&](const Special& special) { out.push_back(special.id); };
+    split(text, false, take, [&](std::string_view part) {
+      split(normal_form(part), true, take, [&](std::string_view words) { append_words(words, out); });
+    });
+    return out;
+  }
+
+  // The text of tokens[from] and what follows, as the tokenizer sees it: in lower case, words apart.
+  std::string decode(const std::vector<int>& tokens, std::size_t from = 0) const {
+    constexpr std::string_view word_end = "</w>";
+    std::string out;
+    for (std::size_t i = from; i < tokens.size(); ++i) {
+      std::string_view text = texts_.at(static_cast<std::size_t>(tokens[i]));
+      const bool ends = text.ends_with(word_end);
+      if (ends) text.remove_suffix(word_end.size());
+      for (std::size_t at = 0; at < text.size();) {
+        const std::size_t begin = at;
+        const auto byte = bytes_.find(next_code_point(text, at));
+        if (byte == bytes_.end()) out += text.substr(begin, at - begin);
+        else out += static_cast<char>(byte->second);
+      }
+      if (ends) out += ' ';
+    }
+    if (out.ends_with(' ')) out.pop_back();
+    const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; };  // a character
+    return {std::find_if(out.begin(), out.end(), begins), out.end()};
+  }
+
+  // The JSON of a tokenizer's file, discarded if it is none. What is nested deeper than these files are is dropped, so that it
+  // costs no memory. Throws Error for a text of more than longest_file bytes.
+  static nlohmann::json parse(std::string_view text, std::string_view file) {
+    check_size(text, file);
+    const auto is_shallow = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) { return depth < 8; };
+    return nlohmann::json::parse(text.begin(), text.end(), is_shallow, false);
+  }
 
  private:
+  static constexpr std::size_t most_specials = 100;
+  struct Special {
+    std::string text;
+    std::int32_t id;
+    bool normalized;
+  };
+  struct Merge {
+    std::uint32_t rank;
+    std::int32_t id;
+  };
+
+  static void check_size(std::string_view text, std::string_view file) {
+    if (text.size() > longest_file)
+      throw Error(detail::join({file, ": expected at most ", longest_file, " bytes, found ", text.size()}));
+  }
   void set_tokens(const nlohmann::json& json, std::string_view file) {
     if (!json.is_object() || json.empty()) throw Error(detail::join({file, ": expected an object of tokens and ids"}));
+    if (json.size() > most_tokens)
+      throw Error(detail::join({file, ": expected at most ", most_tokens, " tokens, found ", json.size()}));
+    texts_.resize(json.size());
     for (const auto& [token, id] : json.items()) {
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= json.size())
         throw Error(detail::join({file, ": token ", detail::printable(token), ": expected an id below ", json.size()}));
       ids_.emplace(token, id.get<std::int32_t>());
+      texts_[id.get<std::size_t>()] = token;
     }
-    begin_ = add_special("<|startoftext|>");
-    end_ = add_special("<|endoftext|>");
+    begin_ = add_special(begin_text);
+    end_ = add_special(end_text);
+    // Every byte stands in the vocabulary as a printable character.
+    for (unsigned byte = 0, spare = 256; byte < 256; ++byte) {
+      const bool prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+      const char32_t letter = prints ? byte : spare++;
+      bytes_.emplace(letter, static_cast<unsigned char>(byte));
+      std::string text;
+      append_utf8(text, letter);
+      const auto id_or_end = [&](const std::string& token) { return ids_.contains(token) ? ids_.at(token) : end_; };
+      letters_.push_back({id_or_end(text), id_or_end(text + "</w>")});
+    }
   }
   // text: two parts and a space between them.
   void add_merge(std::string_view text, std::string_view file) {
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos || space == 0 || space + 1 == text.size())
       throw Error(detail::join({file, ": expected merges of two parts, found ", detail::printable(text)}));
-    ranks_.emplace(std::pair{std::string(text.substr(0, space)), std::string(text.substr(space + 1))}, ranks_.size());
+    if (merges_.size() == most_tokens)
+      throw Error(detail::join({file, ": expected at most ", most_tokens, " merges, found more"}));
+    const std::string first(text.substr(0, space)), second(text.substr(space + 1));
+    const auto id = [&](const std::string& token) {
+      const auto at = ids_.find(token);
+      if (at == ids_.end())
+        throw Error(
+            detail::join({file, ": merge ", detail::printable(text), ": the vocabulary lacks ", detail::printable(token)}));
+      return at->second;
+    };
+    merges_[pair_of(id(first), id(second))] = {next_rank_++, id(first + second)};
   }
-  static std::array<std::string, 256> byte_letters() {
-    std::array<std::string, 256> letters;
-    for (unsigned byte = 0, spare = 256; byte < 256; ++byte) {
-      const bool prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-      letters[byte] = encode_utf8(prints ? byte : spare++);
+  static std::uint64_t pair_of(std::int32_t first, std::int32_t second) {
+    return static_cast<std::uint64_t>(first) << 32 | static_cast<std::uint32_t>(second);
+  }
+
+  static std::string normal_form(std::string_view text) {
+    std::string out;
+    bool after_space = false;
+    for (const char32_t c : normalization_form_c(text)) {
+      const bool space = class_of(c) == CharacterClass::space;
+      if (!space) append_lower(out, c);
+      else if (!after_space) out += ' ';
+      after_space = space;
     }
-    return letters;
+    return out;
   }
 
-  static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-  static char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-  static bool is_letter(char c) { return (lower(c) >= 'a' && lower(c) <= 'z') || static_cast<unsigned char>(c) >= 0x80; }
-
-  static std::size_t word_length(std::string_view text) {
-    if (is_space(text[0]) || is_digit(text[0])) return 1;
-    if (text[0] == '\'')
-      for (const std::string_view ending : {"re", "ve", "ll", "s", "t", "m", "d"}) {
-        std::size_t n = 0;
-        while (n < ending.size() && n + 1 < text.size() && lower(text[n + 1]) == ending[n]) ++n;
-        if (n == ending.size()) return n + 1;
+  // Cuts out special tokens: the first that begins, of several the longest.
+  template <class Take, class Rest>
+  void split(std::string_view text, bool normalized, Take&& take, Rest&& rest) const {
+    std::vector<std::pair<const Special*, std::size_t>> next;  // and where it is found next
+    for (const Special& s : specials_)
+      if (s.normalized == normalized) next.emplace_back(&s, text.find(s.text));
+    std::size_t at = 0;
+    while (true) {
+      const std::pair<const Special*, std::size_t>* first = nullptr;
+      for (auto& n : next) {
+        if (n.second < at) n.second = text.find(n.first->text, at);
+        if (n.second == text.npos) continue;
+        if (first == nullptr || n.second < first->second ||
+            (n.second == first->second && n.first->text.size() > first->first->text.size()))
+          first = &n;
       }
-    const bool letters = is_letter(text[0]);
-    std::size_t n = 1;
-    while (n < text.size() && !is_space(text[n]) && !is_digit(text[n]) && is_letter(text[n]) == letters) ++n;
-    return n;
+      const std::size_t end = first == nullptr ? text.size() : first->second;
+      if (end > at) rest(text.substr(at, end - at));
+      if (first == nullptr) return;
+      take(*first->first);
+      at = end + first->first->text.size();
+    }
   }
 
+  // text: in normal form.
   void append_words(std::string_view text, std::vector<int>& out) const {
+    const auto append = [&](std::size_t from, std::size_t to) { append_word(text.substr(from, to - from), out); };
     for (std::size_t at = 0; at < text.size();) {
-      const std::size_t length = word_length(text.substr(at));
-      if (!is_space(text[at])) append_word(text.substr(at, length), out);
-      at += length;
-    }
-  }
-  // Merges the pair of the lowest rank until none is left.
-  void append_word(std::string_view word, std::vector<int>& out) const {
-    std::vector<std::string> parts;
-    for (std::size_t i = 0; i < word.size(); ++i) {
-      auto byte = static_cast<unsigned char>(lower(word[i]));
-      const bool latin = i > 0 && word[i - 1] == '\xC3' && byte >= 0x80 && byte <= 0x9E && byte != 0x97;  // U+00C0 to U+00DE
-      if (latin) byte = static_cast<unsigned char>(byte + 0x20);
-      parts.push_back(letters_[byte]);
-    }
-    parts.back() += "</w>";
-    while (parts.size() > 1) {
-      std::size_t best = parts.size(), lowest = std::numeric_limits<std::size_t>::max();
-      for (std::size_t i = 0; i + 1 < parts.size(); ++i)
-        if (const auto at = ranks_.find({parts[i], parts[i + 1]}); at != ranks_.end() && at->second < lowest) {
-          lowest = at->second;
-          best = i;
-        }
-      if (best == parts.size()) break;
-      // Every place where this pair stands, from the left.
-      const std::string first = parts[best], second = parts[best + 1];
-      std::vector<std::string> merged;
-      for (std::size_t i = 0; i < parts.size(); ++i) {
-        if (i + 1 < parts.size() && parts[i] == first && parts[i + 1] == second) {
-          merged.push_back(first + second);
-          ++i;
-        } else {
-          merged.push_back(parts[i]);
-        }
+      const std::size_t begin = at;
+      if (const std::size_t length = literal_length(text.substr(at)); length > 0) {  // "<|", letters, "|>"
+        at += length;
+        append(begin, begin + 2);
+        append(begin + 2, at - 2);
+        append(at - 2, at);
+        continue;
       }
-      parts = std::move(merged);
+      at += contraction_length(text.substr(at));
+      if (at == begin) {
+        const CharacterClass kind = class_of(next_code_point(text, at));
+        if (kind == CharacterClass::space) continue;
+        if (kind != CharacterClass::number)
+          for (std::size_t end = at; end < text.size() && class_of(next_code_point(text, end)) == kind;) at = end;
+      }
+      append(begin, at);
     }
-    for (const std::string& part : parts) out.push_back(require(part));
+  }
+  // What lower case made the text of begin or end is neither, but still three words.
+  static std::size_t literal_length(std::string_view text) {
+    for (const std::string_view token : {begin_text, end_text})
+      if (text.starts_with(token)) return token.size();
+    return 0;
+  }
+  static std::size_t contraction_length(std::string_view text) {
+    for (const std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"})
+      if (text.starts_with(ending)) return ending.size();
+    return 0;
   }
 
-  static std::string encode_utf8(unsigned code) {  // below 0x800
-    if (code < 0x80) return {static_cast<char>(code)};
-    return {static_cast<char>(0xC0u | (code >> 6)), static_cast<char>(0x80u | (code & 63u))};
+  void append_word(std::string_view word, std::vector<int>& out) const {
+    struct Symbol {
+      std::int32_t id;
+      std::size_t before, after;  // neighbours; none: npos
+      bool gone = false;
+    };
+    struct Candidate {
+      std::uint32_t rank;
+      std::size_t at;
+      std::int32_t id;
+      bool operator<(const Candidate& o) const { return rank != o.rank ? rank > o.rank : at > o.at; }  // the last comes first
+    };
+    constexpr std::size_t none = std::string_view::npos;
+    std::vector<Symbol> symbols;
+    symbols.reserve(word.size());
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      const auto& letter = letters_[static_cast<unsigned char>(word[i])];
+      const bool last = i + 1 == word.size();
+      symbols.push_back({last ? letter.at_end : letter.inside, i == 0 ? none : i - 1, last ? none : i + 1});
+    }
+    std::priority_queue<Candidate> queue;
+    const auto merge_at = [&](std::size_t at) {
+      if (at == none || symbols[at].after == none) return merges_.end();
+      return merges_.find(pair_of(symbols[at].id, symbols[symbols[at].after].id));
+    };
+    const auto consider = [&](std::size_t at) {
+      if (const auto m = merge_at(at); m != merges_.end()) queue.push({m->second.rank, at, m->second.id});
+    };
+    for (std::size_t i = 0; i < symbols.size(); ++i) consider(i);
+    while (!queue.empty()) {
+      const Candidate best = queue.top();
+      queue.pop();
+      Symbol& left = symbols[best.at];
+      if (left.gone) continue;
+      if (const auto m = merge_at(best.at); m == merges_.end() || m->second.id != best.id) continue;  // its parts have changed
+      Symbol& right = symbols[left.after];
+      right.gone = true;
+      left.id = best.id;
+      left.after = right.after;
+      if (left.after != none) symbols[left.after].before = best.at;
+      consider(left.before);
+      consider(best.at);
+    }
+    for (const Symbol& s : symbols)
+      if (!s.gone) out.push_back(s.id);
   }
 
+  static constexpr const char *begin_text = "<|startoftext|>", *end_text = "<|endoftext|>";
+  struct Letter {
+    std::int32_t inside, at_end;  // of a word
+  };
   std::unordered_map<std::string, std::int32_t> ids_;
-  std::map<std::pair<std::string, std::string>, std::size_t> ranks_;
-  std::array<std::string, 256> letters_ = byte_letters();  // every byte as the printable character that stands for it
-  std::vector<std::pair<std::string, std::int32_t>> specials_;
+  std::vector<std::string> texts_;                   // of each id
+  std::unordered_map<std::uint64_t, Merge> merges_;  // of two ids
+  std::uint32_t next_rank_ = 0;
+  std::vector<Letter> letters_;                        // of each byte
+  std::unordered_map<char32_t, unsigned char> bytes_;  // of the letters that stand for them
+  std::vector<Special> specials_;
   std::int32_t begin_ = 0, end_ = 0;
 };
 

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// CLIP's tokenizer out of the folder in which transformers stores it.
+#pragma once
+
+#include "../core/begin.hpp"
+
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "../core/error.hpp"
+#include "atomic_file.hpp"
+#include "clip_bpe.hpp"
+#include "message.hpp"
+#include "tokenizer.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+
+namespace detail {
+
+// Which special tokens a text may hold, and how they are looked for, as transformers 5 decides it: what tokenizer.json or
+// added_tokens_decoder say holds; else, of each key, the entry in special_tokens_map.json goes before that in
+// tokenizer_config.json, and a later key before an earlier one of the same token. A plain text is looked for as it stands.
+inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep) {
+  std::array<std::pair<std::string, nlohmann::json>, 2> files{{{"special_tokens_map.json", {}}, {"tokenizer_config.json", {}}}};
+  for (auto& [name, json] : files)
+    if (std::filesystem::exists(folder / name)) {
+      json = ClipBpe::parse(read_file(folder / name, ClipBpe::longest_file), name);
+      if (!json.is_object()) throw Error(join({name, ": expected a JSON object"}));
+    }
+  std::int32_t pad = bpe.end();
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token"})
+    for (const auto& [name, json] : files) {
+      const auto at = json.find(key);
+      if (at == json.end() || at->is_null()) continue;
+      const std::int32_t id = bpe.add_special_entry(*at, join({name, ": ", key}), keep);
+      if (std::string_view(key) == "pad_token") pad = id;
+      break;
+    }
+  const nlohmann::json& config = files[1].second;
+  if (const auto decoder = config.find("added_tokens_decoder"); decoder != config.end())
+    for (const auto& token : *decoder) bpe.add_special_entry(token, "tokenizer_config.json: added_tokens_decoder");
+  return Tokenizer(std::move(bpe), pad);
+}
+
+}  // namespace detail
+
+// vocab.json and merges.txt, or tokenizer.json; and special_tokens_map.json and tokenizer_config.json, where they are. Throws
+// Error, which names the folder, for anything else.
+inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
+  try {
+    const bool one_file = !std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(folder / "tokenizer.json");
+    const auto text = [&](const char* name) { return read_file(folder / name, ClipBpe::longest_file); };
+    return detail::read_specials(one_file ? ClipBpe(text("tokenizer.json")) : ClipBpe(text("vocab.json"), text("merges.txt")),
+                                 folder, one_file);
+  } catch (const Error& e) {
+    throw Error(detail::join({"folder ", detail::printable(folder.string()), ": ", e.what()}));
+  }
+}
+
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"
