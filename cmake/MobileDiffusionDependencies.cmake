@@ -88,5 +88,12 @@ function(mobilediffusion_find_dependencies missing)
     endif()
   endif()
 
+  # A user's choice, so not made here, but most who made none do not want what they get. Our own programs choose for themselves.
+  get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+  if(NOT CMAKE_BUILD_TYPE AND NOT multi_config AND NOT "${CMAKE_CXX_FLAGS}" MATCHES "-O" AND NOT top_level)
+    message(STATUS "mobilediffusion: no CMAKE_BUILD_TYPE, so code is not optimized and a picture takes tens of times longer: "
+      "-D CMAKE_BUILD_TYPE=Release")
+  endif()
+
   set(${missing} "${lacking}" PARENT_SCOPE)
 endfunction()
