@@ -45,7 +45,7 @@ md::TensorToWrite zeros(std::string name, md::Dtype dtype, std::vector<std::size
 std::string sentencepiece(std::unordered_map<std::string, std::string> options) {
   const std::vector<std::string> captions{"a red apple", "a blue apple", "a red cat", "a blue cat", "red cats", "two blue cats"};
   const fuzz::Folder folder("rules");
-  const auto rules = folder.write("rules.tsv", "41\t61\n42\t62\nC3 84\t61\nFF21\t61\n66 69\tFB01\n");
+  folder.write("rules.tsv", "41\t61\n42\t62\nC3 84\t61\nFF21\t61\n66 69\tFB01\n");
   const std::unordered_map<std::string, std::string> usual{{"vocab_size", "36"},
                                                            {"character_coverage", "1.0"},
                                                            {"num_threads", "1"},
@@ -54,12 +54,15 @@ std::string sentencepiece(std::unordered_map<std::string, std::string> options) 
                                                            {"bos_id", "2"},
                                                            {"eos_id", "3"},
                                                            {"minloglevel", "3"},
-                                                           {"normalization_rule_tsv", rules.string()},
+                                                           {"normalization_rule_tsv", "rules.tsv"},
                                                            {"normalization_rule_name", "user_defined"}};
   options.insert(usual.begin(), usual.end());
   md::detail::CaptionIterator iterator(captions);
   std::string model;
+  const fs::path here = fs::current_path();
+  fs::current_path(folder.path());  // the name of the rules becomes part of the model
   const auto status = sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model);
+  fs::current_path(here);
   fuzz::expect(status.ok(), status.error_message());
   return model;
 }
@@ -184,7 +187,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: fuzz_seeds CORPUS\n");
     return 2;
   }
-  corpus = argv[1];
+  corpus = fs::absolute(argv[1]);
   safetensors_seeds();
   lora_seeds();
   state_seeds();
