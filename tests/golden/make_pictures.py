@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes pictures.safetensors: small PNG and JPEG files of every kind, and the pixels that a reader must find in them.
+"""Writes pictures.safetensors (and of some of them seeds of tests/fuzz): small PNG and JPEG files of every kind, and the pixels that a reader must find in them.
 
     python -m venv venv && venv/bin/pip install pillow numpy && venv/bin/python tests/golden/make_pictures.py
 
@@ -181,7 +181,15 @@ def save(path):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
+def save_seeds(folder):
+    names = ["grey1", "grey16_key", "palette2_alpha", "palette4_alpha", "rgba16_interlaced", "jpeg420", "jpeg_progressive",
+             "jpeg_restarts", "jpeg_turned6", "jpeg_ycck"]
+    for name in names:
+        (folder / f"valid-{name.replace('_', '-')}").write_bytes(tensors[name + "/file"].tobytes())
+
+
 make_png()
 make_jpeg()
 make_resize()
 save(HERE / "pictures.safetensors")
+save_seeds(HERE.parent / "fuzz" / "corpus" / "image")

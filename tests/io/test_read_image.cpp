@@ -220,6 +220,7 @@ TEST_CASE("damaged and cut files are refused", "[io][image]") {
   expect(refusal(damaged), "PNG chunk at byte 33: wrong checksum");
   expect(error_of([&] { decode_image(whole, {.max_pixels = 399}); }), "image of 20 x 20 pixels, at most 399 are accepted");
   expect(refusal(png(60000, 60000, rgb8, "")), "image of 60000 x 60000 pixels, at most 67108864 are accepted");
+  expect(refusal(png(2000000, 1, rgb8, "")), "cannot decode the PNG image: ");  // rows of many MB
   expect(refusal(png(0, 3, rgb8, "")), "cannot decode the PNG image: ");
   expect(refusal(png(3, 3, rgb8, std::string(29, '\0'))), "Not enough image data");
   expect(refusal(png(3, 3, std::string("\x07\x02\0\0\0", 5), std::string(30, '\0'))), "cannot decode the PNG image: ");

@@ -146,7 +146,6 @@ class PngDecoder {
     if (info_ == nullptr) return std::strcpy(failure.message, "out of memory"), false;
     if (setjmp(failure.jump) != 0) return false;
     ::png_set_read_fn(png_, this, on_read);
-    ::png_set_user_limits(png_, max_image_pixels, max_image_pixels);
     ::png_read_info(png_, info_);
     ::png_set_expand(png_);  // palettes, 1, 2 and 4 bits, colours that tRNS makes transparent
     ::png_set_scale_16(png_);
