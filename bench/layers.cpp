@@ -170,8 +170,7 @@ void add_training(const Bench& b, const std::string& name, std::size_t floats, s
     md::train::initialize(weights, 1, {.zero_branches = false});
     const AlignedBuffer x = values(batch * floats), other = values(batch * other_floats), dy = values(batch * floats),
                         y(batch * floats), d(batch * floats), d_other(batch * other_floats),
-                        memory(Block::stack_floats(md::Plan::training, batch) +
-                               4 * Block::stack_floats(md::Plan::inference, batch));  // backward's locals
+                        memory(Block::stack_floats(md::Plan::training, batch) + Block::backward_floats(batch));
     loop([&] {
       md::Stack stack(memory);
       stack.keep(true);

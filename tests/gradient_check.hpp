@@ -90,6 +90,7 @@ struct Options {
   double tolerance = 1e-2;      // relative
   double step = 0.01;           // of a unit direction; smaller where the function has kinks
   int threads = 2;
+  std::size_t backward_floats = SIZE_MAX;  // that backward must take of the stack; SIZE_MAX: not looked at
 };
 
 // What can be probed: a leaf of the weights or an input, with its gradient.
@@ -205,7 +206,11 @@ std::string check_gradients(
     stack.keep(true);
     forward(c, *weights, xp, yp);
     stack.keep(false);
+    const std::size_t kept = stack.peak();
     backward(c, *weights, *gradients, dyp, dxp);
+    if (o.backward_floats != SIZE_MAX && stack.peak() - kept != o.backward_floats)
+      return "backward: expected to take " + std::to_string(o.backward_floats) + " floats, found " +
+             std::to_string(stack.peak() - kept) + "\n";
     if (pass == 0) {
       first_dx = dx;
       first_g.assign(gradients.memory().span().begin(), gradients.memory().span().end());

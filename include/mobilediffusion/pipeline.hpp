@@ -34,8 +34,10 @@ struct Request {
 };
 
 // A loaded model. Generating allocates no memory but the picture and the tokenizer's own; it prints nothing and keeps no
-// global state: any number of models may run at once, one thread each at a time. Same request, same bytes, on any number of
-// threads. F: what the weights are kept and multiplied in.
+// global state: any number of models may run at once. One model draws for one caller at a time; a second one, and one inside the
+// callback of the first, gets an Error. Same request, same bytes, on any number of threads. In a process that was forked after
+// loading it draws on one thread. What was moved from may only be destroyed or assigned to. F: what the weights are kept and
+// multiplied in.
 template <ModelConfig M, Format F = Format::fp32>
 class TextToImage {
   using Text = TextEncoder<M.text>;
@@ -88,6 +90,7 @@ class TextToImage {
                 std::span<std::uint8_t> rgb, OnStep&& on_step) {
     check(ids, steps, guidance);
     check_bytes("rgb", rgb.size());
+    const auto use = exclusive_use();
     Stack stack(activations_);
     Context c = context(stack);
     float* z = stack.take(Autoencoder::latent_floats);
@@ -116,12 +119,21 @@ class TextToImage {
       : TextToImage(path, ModelSource<M>(path), loras, threads, activations) {}
 
   Ids encode(const Request& request) const {
+    check_usable();
     Ids ids{};
     const auto prompt = tokenizer_.encode(request.prompt, context_length);
     const auto negative = encode_negative(request.negative);
     std::copy(prompt.begin(), prompt.end(), ids.begin());
     std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
     return ids;
+  }
+  // Held while the memory is in use. Throws Error where it is already.
+  ExclusiveUse::Guard exclusive_use() {
+    check_usable();
+    return {use_, "model: expected one caller at a time, found two, or a call from inside its own callback; load one for each"};
+  }
+  void check_usable() const {
+    if (!executor_.usable()) throw Error("model: expected a loaded one, found one that was moved from");
   }
   static SamplingOptions options(const Request& request, const SamplingOptions& defaults) {
     return {defaults.kind, request.steps.value_or(defaults.steps), request.guidance.value_or(defaults.guidance)};
@@ -187,6 +199,7 @@ class TextToImage {
     }
   }
 
+  ExclusiveUse use_;
   Executor executor_;
   Tokenizer tokenizer_;
   Metadata metadata_;
@@ -257,6 +270,7 @@ class ImageToImage : public TextToImage<M, F> {
     if (!mask.empty()) Base::check_bytes("mask", mask.size());
     if (!(strength > 0.0f && strength <= 1.0f))
       throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
+    const auto use = Base::exclusive_use();
     Stack stack(Base::activations());
     Context c = Base::context(stack);
     float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);

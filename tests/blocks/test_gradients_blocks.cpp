@@ -25,7 +25,8 @@ std::string resnet() {
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Block::backward(c, w, g, saved, dy[0], dx[0], S.time_width > 0 ? dx[1] : nullptr);
-      });
+      },
+      {.backward_floats = Block::backward_floats(batch)});
 }
 
 template <TransformerSpec S>
@@ -44,7 +45,8 @@ std::string transformer_block() {
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {  // in place: dy becomes dx
         Block::backward(c, w, g, saved, dy[0], S.cross_attention ? dx[1] : nullptr);
         std::copy_n(dy[0], floats, dx[0]);
-      });
+      },
+      {.backward_floats = Block::backward_floats(batch)});
 }
 
 template <TransformerSpec S>
@@ -58,7 +60,8 @@ std::string transformer() {
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Block::forward(c, w, x[0], x[1], y[0], saved); },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Block::backward(c, w, g, saved, dy[0], dx[0], dx[1]);
-      });
+      },
+      {.backward_floats = Block::backward_floats(batch)});
 }
 
 template <StageSpec S>
@@ -78,7 +81,8 @@ std::string down_stage() {
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Stage::backward(c, w, g, saved, dy.data(), dx[0], dx[1], dx[2]);
-      });
+      },
+      {.backward_floats = Stage::backward_floats(batch)});
 }
 
 template <StageSpec S>
@@ -98,7 +102,8 @@ std::string up_stage() {
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Stage::backward(c, w, g, saved, dy[0], dx[0], dx.data() + 3, dx[1], dx[2]);
-      });
+      },
+      {.backward_floats = Stage::backward_floats(batch)});
 }
 
 template <VaeMiddleSpec S>
@@ -112,7 +117,8 @@ std::string vae_middle() {
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) { Block::forward(c, w, x[0], y[0], saved); },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
         Block::backward(c, w, g, saved, dy[0], dx[0]);
-      });
+      },
+      {.backward_floats = Block::backward_floats(batch)});
 }
 
 constexpr TransformerSpec block{

@@ -23,7 +23,7 @@ struct Way {
 
 struct Result {
   Floats output, input_gradient, weight_gradients;
-  std::size_t peak_inference = 0, peak_training = 0;
+  std::size_t peak_inference = 0, peak_training = 0, peak_backward = 0;  // the last: above what forward kept
 };
 
 // Images first .. first + batch of the same endless sequence.
@@ -66,15 +66,17 @@ Result run(const Way& way, std::size_t stack_floats, std::size_t output, std::si
     r.input_gradient.assign(input, 0.0f);
     const Floats d = images(way, output / way.batch, 50);
     backward(c, *weights, *gradients, d.data(), r.input_gradient.data());
+    r.peak_backward = stack.peak() - r.peak_training;
     r.weight_gradients.assign(gradients.memory().span().begin(), gradients.memory().span().end());
   }
   return r;
 }
 
-// Room for either plan and for what a backward pass takes.
+// No more than the plans say: what takes more throws.
 template <class Part>
 std::size_t room(const Way& way) {
-  return 2 * Part::stack_floats(Plan::training, way.batch) + Part::stack_floats(Plan::inference, way.batch) + 4 * 1024 * 1024;
+  return std::max(Part::stack_floats(Plan::inference, way.batch),
+                  Part::stack_floats(Plan::training, way.batch) + (way.backward ? Part::backward_floats(way.batch) : 0));
 }
 
 // Backward: whether to compile a backward pass; without one Way::backward does nothing.

@@ -199,6 +199,10 @@ TEST_CASE("a checkpoint that is foreign, cut or broken is refused, and the state
   std::memcpy(broken.data() + broken.size() - sizeof bad, &bad, sizeof bad);
   write_file(folder / "broken", broken);
   refused("broken", "finite");
+  const float negative = -1e-6f;  // of a mean of squares: its root would be none
+  std::memcpy(broken.data() + broken.size() - sizeof negative, &negative, sizeof negative);
+  write_file(folder / "negative", broken);
+  refused("negative", "tensor second_moment.");
 
   // No step, or none that is a number.
   for (const std::string step : {"", "12x", "-1", "99999999999999999999999"}) {

@@ -67,6 +67,37 @@ TEST_CASE("the autoencoder learns", "[train][vae]") {
   CHECK(error / static_cast<double>(x.size()) < 0.3 * static_cast<double>(first.mse));
 }
 
+TEST_CASE("a wide up-sampling convolution trains: the way back takes more memory than the way there", "[train][vae]") {
+  constexpr VaeConfig wide{.height = 4,
+                           .width = 4,
+                           .latent_channels = 4,
+                           .levels = 2,
+                           .encoder_channels = {8, 8},
+                           .decoder_channels = {8, 640},
+                           .encoder_resnets = 1,
+                           .decoder_resnets = 1,
+                           .middle = false,
+                           .middle_attention = false,
+                           .quant_conv = false,
+                           .groups = 4};
+  const Executor ex = Executor::oversubscribed(2);
+  train::VaeOptions o;
+  o.batch = 2;
+  o.micro_batch = 1;
+  train::VaeTrainer<wide> trainer(ex, o);
+  std::vector<float> x(2 * Vae<wide>::picture_floats, 0.5f);
+  CHECK(std::isfinite(trainer.gradients(x.data()).loss));
+  double norm = 0;
+  for (const float g : std::span(trainer.state.gradients.decoder.conv_in.weight.data, trainer.state.gradients.decoder.conv_in.weight.count))
+    norm += static_cast<double>(g) * static_cast<double>(g);
+  CHECK(norm > 0);
+}
+
+TEST_CASE("a trainer keeps no executor that ends before it", "[train][vae]") {
+  static_assert(std::is_constructible_v<Trainer, const Executor&, train::VaeOptions>);
+  static_assert(!std::is_constructible_v<Trainer, Executor, train::VaeOptions>);
+}
+
 TEST_CASE("a resumed training of the autoencoder is the same training", "[train][vae]") {
   const std::vector<float> x = pictures(2 * batch);
   trainer_tests::check_resume(

@@ -60,6 +60,15 @@ struct ResnetBlock {
     return p.peak;
   }
 
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    Planned p{Plan::inference};  // what a part took is free when it ends
+    p.take(batch * pixels * S.out).part(Conv2::backward_floats(batch));
+    p.take(batch * pixels * S.out).part(Norm2::backward_floats(batch, false));
+    if (has_time) p.take(batch * S.out);
+    p.take(batch * pixels * S.in).part(Conv1::backward_floats(batch)).part(Norm1::backward_floats(batch, true));
+    return p.peak;
+  }
+
   // x [batch][pixels][in], time [batch][time_width] (already through SiLU) -> y [batch][pixels][out]
   // skip: null, or the last channels of the input [batch][pixels][skip_channels], and x only those before; inference only.
   static void forward(Context& c, const Weights& w, const float* x, const float* time, float* y, Saved& saved,

@@ -139,6 +139,19 @@ struct DownStage : StageParts<S> {
     return p.peak;
   }
 
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t floats = batch * Base::pixels * S.channels;
+    Planned p{Plan::inference};
+    if (S.sampler) p.take(floats).part(Sampler::backward_floats(batch));
+    unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
+      Planned step{Plan::inference};
+      if constexpr (Base::template has_transformer<I>) step.take(floats).part(Transformer<I>::backward_floats(batch));
+      if (I > 0) step.take(floats);
+      p.part(step.part(Resnet<I>::backward_floats(batch)).peak);
+    });
+    return p.peak;
+  }
+
   // x [batch][pixels][in] -> ys[i], each caller-owned memory of batch * output_floats(i)
   static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context, float* const* ys,
                       Saved& saved) {
@@ -222,6 +235,21 @@ struct UpStage : StageParts<S> {
       p.part(Base::template step_floats<I>(plan, batch));
     });
     if (S.sampler) p.part(Sampler::stack_floats(plan, batch));
+    return p.peak;
+  }
+
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t rows = batch * Base::pixels, floats = rows * S.channels;
+    Planned p{Plan::inference};
+    if (S.sampler) p.take(floats).part(Sampler::backward_floats(batch));
+    unroll_reversed<S.resnets>([&]<std::size_t I>(Index<I>) {
+      constexpr std::size_t in = resnet_spec(S, I).in;
+      if (I > 0) p.take(rows * (in - S.skips[I]));
+      Planned step{Plan::inference};
+      if constexpr (Base::template has_transformer<I>) step.take(floats).part(Transformer<I>::backward_floats(batch));
+      if (S.skips[I] > 0) step.take(rows * in);
+      p.part(step.part(Resnet<I>::backward_floats(batch)).peak);
+    });
     return p.peak;
   }
 

@@ -72,6 +72,15 @@ struct TransformerBlock {
     return p.peak;
   }
 
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t rows = batch * S.tokens;
+    Planned p{Plan::inference};
+    p.take(rows * S.width).part(Mlp::backward_floats(rows)).part(Norm::backward_floats(rows));
+    if (S.cross_attention) p.part(CrossAttention::backward_floats(batch));
+    if (S.self_attention) p.part(SelfAttention::backward_floats(batch));
+    return p.peak;
+  }
+
   // x [batch][tokens][width], context [batch][context_length][context_width] -> y as x
   static void forward(Context& c, const Weights& w, const float* x, const float* context, float* y, Saved& saved) {
     Scope scope(c.stack);
@@ -143,6 +152,13 @@ struct Transformer2D {
     if (S.projections) p.take(tensor);
     for (std::size_t i = 0; i < S.depth; ++i) p.take(tensor).part(Block::stack_floats(plan, batch));
     return p.peak;
+  }
+
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    Planned p{Plan::inference};
+    p.take(batch * S.tokens * S.width).part(Block::backward_floats(batch));
+    if (S.projections) p.take(batch * S.tokens * S.width);
+    return p.part(Norm::backward_floats(batch, true)).peak;
   }
 
   static void forward(Context& c, const Weights& w, const float* x, const float* context, float* y, Saved& saved) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <string>
 
 #include "error.hpp"
 #include "param.hpp"
@@ -62,7 +63,9 @@ class Stack {
   // 64-byte aligned, contents undefined.
   float* take(std::size_t floats) {
     const std::size_t size = aligned(floats);
-    if (size > memory_.size() - used_) throw Error("activation stack: the memory given is smaller than the plan");
+    if (size > memory_.size() - used_)
+      throw Error("activation stack: expected room for " + std::to_string(used_ + size) + " floats, found " +
+                  std::to_string(memory_.size()));
     float* p = memory_.data() + used_;
     used_ += size;
     if (used_ > peak_) peak_ = used_;

@@ -5,11 +5,13 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "../core/activation.hpp"
 #include "../core/executor.hpp"
+#include "../core/param.hpp"
 #include "conv_plan.hpp"
 #include "operand.hpp"
 
@@ -31,6 +33,18 @@ struct AttentionShape {
   float scale = 1.0f;  // of the scores; usually 1 / sqrt(head_dim)
   bool bf16 = false;   // products of values rounded to bf16, where the processor has them; forward only
 };
+
+namespace detail {
+
+// Of rows, whose sums layer_norm_backward takes apart.
+inline constexpr std::size_t layer_norm_blocks(std::size_t rows) { return std::clamp<std::size_t>(rows / 16, 1, 64); }
+
+}  // namespace detail
+
+// Floats of the workspace `partial` of layer_norm_backward.
+inline constexpr std::size_t layer_norm_partial_floats(std::size_t rows, std::size_t channels) {
+  return detail::layer_norm_blocks(rows) * 2 * aligned(channels);
+}
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
 

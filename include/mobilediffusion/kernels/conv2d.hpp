@@ -117,11 +117,6 @@ inline void conv2d(const Executor& ex, const float* x, const PackedFilters& w, f
   }
 }
 
-// Floats of scratch that conv2d_backward_input takes: none unless the convolution upsamples.
-inline constexpr std::size_t conv2d_backward_input_scratch(const ConvGeometry& g, std::size_t outputs) {
-  return g.upsample ? (g.kernel + 1) * (g.kernel + 1) * outputs * g.channels : 0;
-}
-
 // dx [batch][in_h][in_w][channels] (+)= the gradient with respect to x, from dy [batch][out_h][out_w][outputs] and
 // w [outputs][kernel][kernel][channels], not packed.
 inline void conv2d_backward_input(const Executor& ex, const float* dy, const float* w, std::size_t outputs, float* dx,

@@ -76,6 +76,11 @@ inline constexpr std::size_t conv2d_scratch(const ConvGeometry& g, std::size_t o
   return plan.own ? 0 : plan.floats();
 }
 
+// Floats of scratch that conv2d_backward_input takes: none unless the convolution upsamples.
+inline constexpr std::size_t conv2d_backward_input_scratch(const ConvGeometry& g, std::size_t outputs) {
+  return g.upsample ? (g.kernel + 1) * (g.kernel + 1) * outputs * g.channels : 0;
+}
+
 // Floats of scratch that pack_filters takes.
 inline constexpr std::size_t pack_filters_scratch(std::size_t outputs, std::size_t channels, ConvMethod method) {
   return (method == ConvMethod::phases ? 4 : method == ConvMethod::winograd ? 1 : 0) * outputs * channels;

@@ -35,7 +35,6 @@
         Epilogue epilogue, float* scratch), (ex, x, w, y, g, epilogue, scratch))                                               \
   ENTRY(void, pack_filters, , (const float* w, std::size_t outputs, std::size_t channels, ConvMethod method, Format format,    \
         float* packed, float* scratch), (w, outputs, channels, method, format, packed, scratch))                               \
-  ENTRY(std::size_t, conv2d_backward_input_scratch, , (const ConvGeometry& g, std::size_t outputs), (g, outputs))               \
   ENTRY(void, conv2d_backward_input, , (const Executor& ex, const float* dy, const float* w, std::size_t outputs, float* dx,    \
         const ConvGeometry& g, bool accumulate = false, float* scratch = nullptr),                                              \
         (ex, dy, w, outputs, dx, g, accumulate, scratch))                                                                       \
@@ -75,7 +74,6 @@
         partial))                                                                                                               \
   ENTRY(void, layer_norm, , (const Executor& ex, const float* x, float* y, std::size_t rows, std::size_t channels, float eps,   \
         const float* gamma, const float* beta, float* statistics), (ex, x, y, rows, channels, eps, gamma, beta, statistics))    \
-  ENTRY(std::size_t, layer_norm_partial_floats, , (std::size_t rows, std::size_t channels), (rows, channels))                   \
   ENTRY(void, layer_norm_backward, , (const Executor& ex, const float* x, const float* dy, float* dx, bool accumulate,          \
         std::size_t rows, std::size_t channels, const float* gamma, const float* statistics, float* dgamma, float* dbeta,       \
         float* partial), (ex, x, dy, dx, accumulate, rows, channels, gamma, statistics, dgamma, dbeta, partial))                \

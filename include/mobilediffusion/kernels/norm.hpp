@@ -41,7 +41,7 @@ struct PixelChunks {
   std::size_t floats() const { return count * 2 * padded; }  // chunk sums of a sample: [count][2][padded]
 };
 
-// Runs sums(sample, chunk, out[2][padded], thread), join(sample, sums of all its chunks, thread) and
+// Runs sums(sample, chunk, out[2][padded], thread), join(sample, sums of all its chunks) and
 // write(sample, first chunk, last chunk, thread) for every sample: a sample a thread where that fills the threads, because
 // the second pass then finds the sample in cache; otherwise chunks are spread over the threads.
 template <class Sums, class Join, class Write>
@@ -54,7 +54,7 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
       float* own = ex.scratch(thread);
       for (std::size_t b = begin; b < end; ++b) {
         for (std::size_t j = 0; j < chunks.count; ++j) sums(b, j, own + j * entry, thread);
-        join(b, own, thread);
+        join(b, own);
         write(b, std::size_t{0}, chunks.count, thread);
       }
     });
@@ -68,7 +68,7 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
     ex.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t u = begin; u < end; ++u) sums(first + u / chunks.count, u % chunks.count, shared + u * entry, thread);
     });
-    for (std::size_t b = 0; b < samples; ++b) join(first + b, shared + b * chunks.floats(), 0);
+    for (std::size_t b = 0; b < samples; ++b) join(first + b, shared + b * chunks.floats());
     ex.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t u = begin; u < end;) {
         const std::size_t j = u % chunks.count, last = std::min(chunks.count, j + (end - u));
@@ -113,43 +113,45 @@ struct NormSource {
   }
 }
 
-// Joins the chunk moments of one sample into mean and 1 / std per group. work: 3 * channels doubles.
+// Channels whose sums are joined together, in doubles on the stack.
+inline constexpr std::size_t joined_channels = 256;
+
+// Joins the chunk moments of one sample into mean and 1 / std per group.
 [[gnu::noinline]] inline void join_moments(const PixelChunks& chunks, std::span<const NormSource> sources, std::size_t sample,
-                                           const float* sums, std::size_t groups, float eps, double* work, float* statistics) {
-  const std::size_t channels = chunks.channels, per_group = channels / groups;
-  double *shift = work, *first = work + channels, *second = first + channels;
-  std::size_t begin = 0;
-  for (const NormSource& source : sources) {
-    const float* x = source.x + sample * chunks.pixels * source.channels;
-    for (std::size_t c = 0; c < source.channels; ++c)
-      if ((begin + c) % per_group == 0) std::fill_n(shift + begin + c, per_group, static_cast<double>(x[c]));
-    begin += source.channels;
-  }
-  std::fill(first, first + 2 * channels, 0.0);
-  for (std::size_t j = 0; j < chunks.count; ++j) {
-    const float *s = sums + j * 2 * chunks.padded, *q = s + chunks.padded;
-    const double n = static_cast<double>(chunks.length(j));
-    std::size_t at = 0;
-    for (const NormSource& source : sources) {
-      const float* k = source.x + (sample * chunks.pixels + chunks.begin(j)) * source.channels;
-      for (std::size_t c = 0; c < source.channels; ++c, ++at) {  // sums of x - k moved to x - shift
-        const double d = static_cast<double>(k[c]) - shift[at], sum = static_cast<double>(s[at]);
-        first[at] += sum + n * d;
-        second[at] += static_cast<double>(q[at]) + d * (2.0 * sum + n * d);
+                                           const float* sums, std::size_t groups, float eps, float* statistics) {
+  const std::size_t per_group = chunks.channels / groups;
+  const double count = static_cast<double>(chunks.pixels * per_group);
+  double group_shift = 0.0, a = 0.0, b = 0.0;  // of the group that is being joined; it may reach over blocks and sources
+  std::size_t at = 0;                          // channel
+  for (const NormSource& source : sources)
+    for (std::size_t begin = 0; begin < source.channels; begin += joined_channels) {
+      const std::size_t n = std::min(joined_channels, source.channels - begin);
+      double shift[joined_channels], first[joined_channels] = {}, second[joined_channels] = {};
+      const float* x = source.x + sample * chunks.pixels * source.channels + begin;
+      for (std::size_t c = 0; c < n; ++c) {
+        if ((at + c) % per_group == 0) group_shift = static_cast<double>(x[c]);
+        shift[c] = group_shift;
+      }
+      for (std::size_t j = 0; j < chunks.count; ++j) {
+        const float *s = sums + j * 2 * chunks.padded + at, *q = s + chunks.padded;
+        const float* k = x + chunks.begin(j) * source.channels;
+        const double length = static_cast<double>(chunks.length(j));
+        for (std::size_t c = 0; c < n; ++c) {  // sums of x - k moved to x - shift
+          const double d = static_cast<double>(k[c]) - shift[c], sum = static_cast<double>(s[c]);
+          first[c] += sum + length * d;
+          second[c] += static_cast<double>(q[c]) + d * (2.0 * sum + length * d);
+        }
+      }
+      for (std::size_t c = 0; c < n; ++c, ++at) {
+        a += first[c];
+        b += second[c];
+        if ((at + 1) % per_group != 0) continue;
+        const double offset = a / count, variance = std::max(0.0, b / count - offset * offset);
+        *statistics++ = static_cast<float>(shift[c] + offset);
+        *statistics++ = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
+        a = b = 0.0;
       }
     }
-  }
-  const double count = static_cast<double>(chunks.pixels * per_group);
-  for (std::size_t g = 0; g < groups; ++g) {
-    double a = 0.0, b = 0.0;
-    for (std::size_t c = g * per_group; c < (g + 1) * per_group; ++c) {
-      a += first[c];
-      b += second[c];
-    }
-    const double offset = a / count, variance = std::max(0.0, b / count - offset * offset);
-    statistics[2 * g] = static_cast<float>(shift[g * per_group] + offset);
-    statistics[2 * g + 1] = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
-  }
 }
 
 // Group normalization as one multiplication and addition a channel: x * scale + shift.
@@ -212,8 +214,8 @@ inline void group_norm_of(const Executor& ex, std::span<const NormSource> source
       out += source.channels;
     }
   };
-  const auto join = [&](std::size_t b, const float* all, int thread) {
-    join_moments(chunks, sources, b, all, groups, eps, reinterpret_cast<double*>(vectors(thread)), statistics + b * groups * 2);
+  const auto join = [&](std::size_t b, const float* all) {
+    join_moments(chunks, sources, b, all, groups, eps, statistics + b * groups * 2);
   };
   const auto write = [&](std::size_t b, std::size_t first, std::size_t last, int thread) {
     float *scale = vectors(thread), *shift = scale + chunks.padded;

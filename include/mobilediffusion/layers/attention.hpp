@@ -55,6 +55,11 @@ struct Attention {
            aligned(batch * S.heads * S.queries);
   }
 
+  // What backward takes of the stack.
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    return 2 * aligned(batch * S.queries * S.width) + (S.shared_kv ? 1 : 2) * aligned(batch * S.keys * S.width);
+  }
+
   static kernels::AttentionShape shape(std::size_t batch, bool bf16 = false) {
     return {.batch = batch,
             .queries = S.queries,

@@ -69,6 +69,12 @@ struct Convolution {
     return aligned(floats);
   }
 
+  // What backward takes of the stack, with dx.
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    if (S.separable) return aligned(batch * middle) + aligned(batch * 10 * S.in) + (S.upsample ? aligned(batch * full) : 0);
+    return aligned(kernels::conv2d_backward_input_scratch(geometry(batch), S.out));
+  }
+
   static constexpr kernels::ConvGeometry geometry(std::size_t batch) {
     return {.batch = batch,
             .in_h = S.height,

@@ -36,6 +36,7 @@ struct FeedForward {
 
   static constexpr std::size_t macs(std::size_t rows) { return Up::macs(rows) + Down::macs(rows); }
   static constexpr std::size_t stack_floats(std::size_t rows) { return aligned(rows * 2 * hidden) + aligned(rows * hidden); }
+  static constexpr std::size_t backward_floats(std::size_t rows) { return stack_floats(rows); }
 
   // x [rows][width] -> out = net(x) + residual.
   static void forward(Context& c, const Weights& w, const float* x, const float* residual, float* out, std::size_t rows,

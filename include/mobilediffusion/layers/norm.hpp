@@ -35,6 +35,9 @@ struct GroupNorm {
   };
   using Weights = std::conditional_t<normalizes, Affine, Absent>;
   static constexpr std::size_t stack_floats(std::size_t batch) { return normalizes ? aligned(batch * S.groups * 2) : 0; }
+  static constexpr std::size_t backward_floats(std::size_t batch, bool accumulate) {
+    return normalizes ? aligned(batch * 2 * S.channels) : accumulate ? aligned(batch * S.pixels * S.channels) : 0;
+  }
 
   // x, y: [batch][pixels][channels]. Takes its statistics from the stack: the caller's scope holds them.
   static void forward(Context& c, [[maybe_unused]] const Weights& w, const float* x, float* y, NormSaved& saved,
@@ -84,6 +87,9 @@ struct LayerNorm {
   };
   static constexpr float epsilon = 1e-5f;
   static constexpr std::size_t stack_floats(std::size_t rows) { return aligned(rows * 2); }
+  static constexpr std::size_t backward_floats(std::size_t rows) {
+    return aligned(kernels::layer_norm_partial_floats(rows, Channels));
+  }
 
   static void forward(Context& c, const Weights& w, const float* x, float* y, std::size_t rows, NormSaved& saved) {
     float* statistics = c.stack.take(rows * 2);

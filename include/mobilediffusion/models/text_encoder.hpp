@@ -85,6 +85,12 @@ class TextEncoder {
     for (std::size_t i = 0; i < C.layers; ++i) p.take(tensor).part(attention).take(tensor).part(mlp);
     return p.take(norm).peak;
   }
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width), norm = Norm::backward_floats(rows);
+    Planned p{Plan::inference}, layer{Plan::inference};
+    layer.take(tensor).take(2 * aligned(rows * hidden)).part(norm).take(4 * tensor).part(norm);
+    return p.take(tensor).part(norm).part(layer.peak).peak;
+  }
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
   // ids [batch][length] -> context [batch][length][width]; pooled [batch][C.pooled][width] (null if the configuration has none):

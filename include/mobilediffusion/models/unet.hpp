@@ -240,6 +240,31 @@ class Unet {
     p.take(batch * pixels * first).take(NormOut::stack_floats(batch)).part(ConvOut::stack_floats(plan, batch));
     return p.peak;
   }
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t top = batch * pixels * first, tensor = batch * low_pixels * last;
+    Planned p{Plan::inference};
+    p.take(batch * time_width).take(top);
+    Planned out{Plan::inference};
+    p.part(out.take(top).part(ConvOut::backward_floats(batch)).part(NormOut::backward_floats(batch, false)).peak);
+    for (std::size_t i = 0; i < skips; ++i) p.take(batch * skip_floats(i));
+    unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
+      constexpr StageSpec spec = lower::up(C, C.levels - 1 - J);
+      p.take(batch * (spec.height * spec.width) * spec.in).part(Up<J>::backward_floats(batch));
+    });
+    if constexpr (has_middle) {
+      const std::size_t resnet = MiddleResnet::backward_floats(batch);
+      if (C.middle.resnets == 2) p.take(tensor).part(resnet);
+      if constexpr (has_middle_transformer) p.take(tensor).part(Transformer2D<middle_spec>::backward_floats(batch));
+      p.take(tensor).part(resnet);
+    }
+    std::size_t n = skips;
+    unroll_reversed<C.levels>([&]<std::size_t L>(Index<L>) {
+      n -= Down<L>::outputs;
+      Planned below{Plan::inference};
+      p.part(below.take(batch * skip_floats(n - 1)).part(Down<L>::backward_floats(batch)).peak);
+    });
+    return p.take(3 * aligned(batch * time_width)).peak;
+  }
   // Of one image; the sampler's own buffers are counted by the pipeline.
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 

@@ -49,6 +49,13 @@ struct VaeMiddle {
     if (S.attention) p.take(tensor).take(Norm::stack_floats(batch)).take(tensor).part(Attend::stack_floats(batch));
     return p.part(resnet).peak;
   }
+  static constexpr std::size_t backward_floats(std::size_t batch) {
+    const std::size_t tensor = batch * tokens * S.channels, resnet = Resnet::backward_floats(batch);
+    Planned p{Plan::inference};
+    p.take(tensor).part(resnet);
+    if (S.attention) p.take(tensor).part(Attend::backward_floats(batch)).part(Norm::backward_floats(batch, true));
+    return p.part(resnet).peak;
+  }
   static void forward(Context& c, const Weights& w, const float* x, float* y, Saved& s) {
     Scope scope(c.stack);
     const std::size_t floats = c.batch * tokens * S.channels;
@@ -170,6 +177,22 @@ class Vae {
       p.part(ConvOut::stack_floats(plan, batch));
       return p.peak;
     }
+    static constexpr std::size_t backward_floats(std::size_t batch) {
+      const std::size_t bottom_floats = batch * low_pixels * bottom;
+      Planned p{Plan::inference}, out{Plan::inference};
+      p.take(bottom_floats);
+      if (C.quant_conv) out.take(batch * low_pixels * moments);
+      out.take(bottom_floats).part(ConvOut::backward_floats(batch)).part(NormOut::backward_floats(batch, false));
+      p.part(out.peak);
+      if constexpr (C.middle) p.take(bottom_floats).part(Middle::backward_floats(batch));
+      unroll_reversed<C.levels>([&]<std::size_t L>(Index<L>) {
+        constexpr StageSpec spec = down_spec(L);
+        p.take(batch * spec.height * spec.width * spec.in);
+        for (std::size_t i = 0; i + 1 < Down<L>::outputs; ++i) p.take(batch * Down<L>::output_floats(i));
+        p.part(Down<L>::backward_floats(batch));
+      });
+      return p.part(ConvIn::backward_floats(batch)).peak;
+    }
     static void forward(Context& c, const Weights& w, const auto& quant, const float* x, float* y, Saved& s) {
       Scope scope(c.stack);
       if constexpr (C.patch > 1) {
@@ -288,6 +311,21 @@ class Vae {
       if (C.patch > 1) p.take(batch * picture_floats);
       p.part(ConvOut::stack_floats(plan, batch));
       return p.peak;
+    }
+    static constexpr std::size_t backward_floats(std::size_t batch) {
+      const std::size_t top_floats = batch * top_pixels * top;
+      Planned p{Plan::inference}, out{Plan::inference};
+      p.take(top_floats);
+      if (C.patch > 1) out.take(batch * picture_floats);
+      out.take(top_floats).part(ConvOut::backward_floats(batch)).part(NormOut::backward_floats(batch, false));
+      p.part(out.peak);
+      unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
+        constexpr StageSpec spec = up_spec(low - J);
+        p.take(batch * spec.height * spec.width * spec.in).part(Up<J>::backward_floats(batch));
+      });
+      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::backward_floats(batch));
+      if (C.quant_conv) p.take(batch * latent_floats);
+      return p.part(ConvIn::backward_floats(batch)).peak;
     }
     static void forward(Context& c, const Weights& w, const auto& post_quant, const float* z, float* y, Saved& s) {
       Scope scope(c.stack);

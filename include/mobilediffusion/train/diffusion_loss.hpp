@@ -42,9 +42,16 @@ template <ModelConfig M>
 constexpr std::size_t diffusion_stack_floats(std::size_t n) {
   using Text = TextEncoder<M.text>;
   using Net = Unet<M.unet>;
-  return Text::stack_floats(Plan::training, n) + Net::stack_floats(Plan::training, n) +
-         4 * Net::stack_floats(Plan::inference, n) + 4 * Text::stack_floats(Plan::inference, n) +
-         8 * n * (Net::latent_floats + Text::context_floats) + (std::size_t{1} << 22);
+  Planned p{Plan::training};
+  p.take(n * Net::latent_floats)
+      .take(n * Net::latent_floats)
+      .take(n)
+      .take(n * Text::context_floats)
+      .take(n * Text::pooled_floats);
+  p.part(Text::stack_floats(Plan::training, n)).take(n * Net::latent_floats).part(Net::stack_floats(Plan::training, n));
+  p.plan = Plan::inference;  // the way back keeps nothing
+  p.take(n * Text::context_floats).take(n * Text::pooled_floats);
+  return p.part(Net::backward_floats(n)).part(Text::backward_floats(n)).peak;
 }
 
 // Mean squared error of what the network puts out for samples first to first + n; gradients, zero before, are those of the mean

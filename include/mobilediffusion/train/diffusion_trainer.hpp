@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -36,7 +37,7 @@ class DiffusionTrainer {
  public:
   TrainState<DiffusionWeights<M>> state;
 
-  DiffusionTrainer(const Executor& ex, DiffusionOptions options)
+  DiffusionTrainer(std::reference_wrapper<const Executor> ex, DiffusionOptions options)
       : ex_(ex),
         options_(checked(options)),
         passes_(ex, options.batch / options.micro_batch, diffusion_stack_floats<M>(options.micro_batch)) {

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -54,7 +55,8 @@ class DistillationTrainer {
 
   // text, teacher: bound, not packed; text is read at every step, the teacher is copied. Throws Error for options that do not fit
   // together.
-  DistillationTrainer(const Executor& ex, DistillationOptions options, const typename Text::Weights& text, const Weights& teacher)
+  DistillationTrainer(std::reference_wrapper<const Executor> ex, DistillationOptions options, const typename Text::Weights& text,
+                      const Weights& teacher)
       : ex_(ex),
         options_(checked(options)),
         text_(text),
@@ -143,9 +145,15 @@ class DistillationTrainer {
 
  private:
   static constexpr std::size_t stack_floats(std::size_t n) {
-    return std::max(Text::stack_floats(Plan::inference, 2 * n), Net::stack_floats(Plan::inference, 2 * n)) +
-           Net::stack_floats(Plan::training, n) + 4 * Net::stack_floats(Plan::inference, n) +
-           16 * n * (latents + Text::context_floats + Text::pooled_floats) + (std::size_t{1} << 22);
+    const std::size_t rows = 2 * n;  // of a guided teacher
+    Planned p{Plan::inference}, teacher{Plan::inference};
+    p.take(n * latents).take(n * latents).take(rows).take(rows * Text::context_floats).take(rows * Text::pooled_floats);
+    teacher.part(Text::stack_floats(Plan::inference, rows)).take(rows * latents).take(rows * latents);
+    p.part(teacher.part(Net::stack_floats(Plan::inference, rows)).peak).take(n * latents);
+    p.plan = Plan::training;
+    p.part(Net::stack_floats(Plan::training, n));
+    p.plan = Plan::inference;
+    return p.take(n * Text::context_floats).part(Net::backward_floats(n)).peak;
   }
 
   static DistillationOptions checked(DistillationOptions options) {
@@ -265,7 +273,7 @@ class DistillationTrainer {
 
   const Executor& ex_;
   DistillationOptions options_;
-  const typename Text::Weights& text_;
+  typename Text::Weights text_;
   Passes<Weights> passes_;
   AlignedBuffer teacher_blob_;
   Weights teacher_{};

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <numeric>
 #include <span>
 #include <string>
@@ -49,7 +50,7 @@ class LoraTrainer {
 
   // base: bound, not packed; read at every step. Throws Error for options that do not fit together and for an adapter that is
   // not of these weights.
-  LoraTrainer(const Executor& ex, LoraTrainerOptions options, const Weights& base, Lora start)
+  LoraTrainer(std::reference_wrapper<const Executor> ex, LoraTrainerOptions options, const Weights& base, Lora start)
       : lora(std::move(start)),
         ex_(ex),
         options_(checked(options)),

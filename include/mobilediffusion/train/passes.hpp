@@ -5,6 +5,7 @@
 #include "../core/begin.hpp"
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,16 +17,17 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 // among threads, and nothing here. With more threads than passes, the passes run one after another on all of them.
 class Workers {
  public:
-  // stack_floats: of one pass.
-  Workers(const Executor& ex, std::size_t count, std::size_t stack_floats) : ex_(ex), count_(count) {
-    const std::size_t threads = static_cast<std::size_t>(ex.threads()), workers = threads <= count ? threads : 1;
+  // ex must live longer (a temporary does not compile). stack_floats: of one pass.
+  Workers(std::reference_wrapper<const Executor> ex, std::size_t count, std::size_t stack_floats) : ex_(ex), count_(count) {
+    const std::size_t threads = static_cast<std::size_t>(ex_.threads()), workers = threads <= count ? threads : 1;
     for (std::size_t i = 0; i < workers; ++i)
-      workers_.push_back(std::make_unique<Worker>(ex.threads() / static_cast<int>(workers), ex.precision(), stack_floats));
+      workers_.push_back(std::make_unique<Worker>(ex_.threads() / static_cast<int>(workers), ex_.precision(), stack_floats));
   }
   std::size_t size() const { return workers_.size(); }
 
   // Calls f(pass, worker, executor, stack) for every pass, maybe at the same time, with an empty stack that keeps. worker, below
-  // size(): it has one pass at a time. f must not throw.
+  // size(): it has one pass at a time. An exception of f, such as a stack's that is too small, is thrown here when the others
+  // have ended.
   template <class F>
   void run(F&& f) {
     const auto some = [&](std::size_t begin, std::size_t end, std::size_t worker) {
@@ -61,12 +63,12 @@ class Workers {
 template <class W>
 class Passes {
  public:
-  // stack_floats: of one pass.
-  Passes(const Executor& ex, std::size_t count, std::size_t stack_floats)
+  // As Workers.
+  Passes(std::reference_wrapper<const Executor> ex, std::size_t count, std::size_t stack_floats)
       : ex_(ex), extra_(count - 1), workers_(ex, count, stack_floats) {}
 
   // Calls f(pass, executor, stack, gradients) for every pass, maybe at the same time, with gradients of zero and an empty
-  // stack that keeps; afterwards state.gradients is the sum. f must not throw.
+  // stack that keeps; afterwards state.gradients is the sum. Exceptions: as Workers.
   template <class F>
   void run(TrainState<W>& state, F&& f) {
     state.zero_gradients();

@@ -113,14 +113,21 @@ class TrainState {
       list_weights(tensors, prefix + name, view, Dtype::f32);
     });
   }
-  // Throws Error for what read cannot use. Everything is read twice: a bad number must be found before the first is replaced.
+  // Throws Error for what read cannot use. Everything is read twice: a bad number must be found before the first is replaced. A
+  // second moment is a mean of squares: a step takes its root.
   void check(const SafetensorsFile& file, const std::string& prefix) const {
     for_each_array([&](const char* name, const AlignedBuffer&) { check_weights<W>(file, prefix + name); });
     const AlignedBuffer probe(floats);
-    for_each_array([&](const char* name, const AlignedBuffer&) {
+    for_each_array([&](const char* name, const AlignedBuffer& buffer) {
       W view{};
       reflect::bind(view, probe.data());
       read_weights(file, prefix + name, view);
+      if (&buffer != &second_) return;
+      for (const reflect::LeafView& leaf : reflect::leafs(view))
+        for (std::size_t i = 0; i < leaf.type->count; ++i)
+          if (leaf.data()[i] < 0.0f)
+            throw Error("file " + file.name() + ": tensor " + prefix + name + std::string(leaf.path) +
+                        ": expected numbers of at least 0, found " + std::to_string(leaf.data()[i]));
     });
   }
   void read(const SafetensorsFile& file, const std::string& prefix) {

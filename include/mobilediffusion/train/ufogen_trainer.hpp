@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -88,7 +89,8 @@ class UfogenTrainer {
   TrainState<typename Judge::Weights> discriminator;
 
   // text, start: bound, not packed; text is read at every step. Throws Error for options that do not fit together.
-  UfogenTrainer(const Executor& ex, UfogenOptions options, const typename Text::Weights& text, const typename Net::Weights& start)
+  UfogenTrainer(std::reference_wrapper<const Executor> ex, UfogenOptions options, const typename Text::Weights& text,
+                const typename Net::Weights& start)
       : ex_(ex),
         options_(checked(options)),
         text_(text),
@@ -195,15 +197,22 @@ class UfogenTrainer {
   }
 
  private:
-  static constexpr std::size_t slack = std::size_t{1} << 22;
   static constexpr std::size_t generating_floats(std::size_t n) {
-    return Text::stack_floats(Plan::inference, n) + Net::stack_floats(Plan::training, n) +
-           Judge::stack_floats(Plan::training, n) + 4 * Net::stack_floats(Plan::inference, n) +
-           reflect::storage_floats<typename Judge::Weights>() + 8 * n * (latents + Text::context_floats) + slack;
+    Planned p{Plan::inference};
+    p.take(n * latents).take(n).take(n).take(n).part(Text::stack_floats(Plan::inference, n));
+    p.plan = Plan::training;
+    p.take(n * latents).take(n * places);
+    p.part(Net::stack_floats(Plan::training, n)).part(Judge::stack_floats(Plan::training, n));
+    p.plan = Plan::inference;
+    p.take(n * latents).take(n * Text::context_floats).take(reflect::storage_floats<typename Judge::Weights>());
+    return p.part(Judge::backward_floats(n)).part(Net::backward_floats(n)).peak;
   }
   static constexpr std::size_t judging_floats(std::size_t n) {
-    return Judge::stack_floats(Plan::training, 2 * n) + 4 * Judge::stack_floats(Plan::inference, 2 * n) +
-           16 * n * (latents + Text::context_floats + Text::pooled_floats) + slack;
+    Planned p{Plan::training};
+    p.take(2 * n * latents).take(2 * n * Text::context_floats).take(2 * n * Text::pooled_floats);
+    p.take(2 * n).take(2 * n * places).take(2 * n).part(Judge::stack_floats(Plan::training, 2 * n));
+    p.plan = Plan::inference;
+    return p.take(2 * n * Text::context_floats).part(Judge::backward_floats(2 * n)).peak;
   }
 
   static UfogenOptions checked(UfogenOptions options) {
@@ -381,7 +390,7 @@ class UfogenTrainer {
 
   const Executor& ex_;
   UfogenOptions options_;
-  const typename Text::Weights& text_;
+  typename Text::Weights text_;
   Passes<typename Net::Weights> generating_;
   Passes<typename Judge::Weights> judging_;
   // Of the whole batch, from the generator's passes to the discriminator's.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -41,7 +42,7 @@ class VaeTrainer {
  public:
   TrainState<typename Model::Weights> state;
 
-  VaeTrainer(const Executor& ex, VaeOptions options)
+  VaeTrainer(std::reference_wrapper<const Executor> ex, VaeOptions options)
       : ex_(ex),
         options_(checked(options)),
         passes_(ex, options.batch / options.micro_batch, training_floats(options.micro_batch)),
@@ -124,9 +125,13 @@ class VaeTrainer {
 
  private:
   static constexpr std::size_t training_floats(std::size_t n) {
-    return Model::Encoder::stack_floats(Plan::training, n) + Model::Decoder::stack_floats(Plan::training, n) +
-           4 * Model::Decoder::stack_floats(Plan::inference, n) + 4 * Model::Encoder::stack_floats(Plan::inference, n) +
-           16 * n * latents + 4 * n * picture + (std::size_t{1} << 22);
+    Planned p{Plan::training};
+    p.take(2 * n * latents).part(Model::Encoder::stack_floats(Plan::training, n));
+    p.take(n * latents).take(n * latents).take(n * latents).take(n * picture);
+    p.part(Model::Decoder::stack_floats(Plan::training, n));
+    p.plan = Plan::inference;
+    p.take(n * picture).take(n * latents).take(2 * n * latents);
+    return p.part(Model::Decoder::backward_floats(n)).part(Model::Encoder::backward_floats(n)).peak;
   }
   static constexpr std::size_t inference_floats =
       std::max(Model::Encoder::stack_floats(Plan::inference, 1), Model::Decoder::stack_floats(Plan::inference, 1)) +

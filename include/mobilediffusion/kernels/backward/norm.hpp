@@ -10,6 +10,7 @@
 #include "mobilediffusion/core/activation.hpp"
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/core/param.hpp"
+#include "mobilediffusion/kernels/arguments.hpp"
 #include "mobilediffusion/kernels/backward/activation.hpp"
 #include "mobilediffusion/kernels/loops.hpp"
 #include "mobilediffusion/kernels/norm.hpp"
@@ -83,23 +84,26 @@ template <Activation A, bool Accumulate>
   for (; p < pixels; ++p) rows(p, [] { return std::size_t{1}; });
 }
 
-// Chunk sums of one sample into its share of dgamma and dbeta: out [2][channels]. work: 2 * channels doubles.
+// Chunk sums of one sample into its share of dgamma and dbeta: out [2][channels].
 [[gnu::noinline]] inline void join_gradient_sums(const PixelChunks& chunks, const float* sums, std::size_t groups,
-                                                 const float* statistics, double* work, float* out) {
+                                                 const float* statistics, float* out) {
   const std::size_t channels = chunks.channels, per_group = channels / groups;
-  std::fill(work, work + 2 * channels, 0.0);
-  for (std::size_t j = 0; j < chunks.count; ++j) {
-    const float *s = sums + j * 2 * chunks.padded, *t = s + chunks.padded;
-    for (std::size_t c = 0; c < channels; ++c) {
-      work[c] += static_cast<double>(t[c]);
-      work[channels + c] += static_cast<double>(s[c]);
+  for (std::size_t begin = 0; begin < channels; begin += joined_channels) {
+    const std::size_t n = std::min(joined_channels, channels - begin);
+    double scaled[joined_channels] = {}, plain[joined_channels] = {};
+    for (std::size_t j = 0; j < chunks.count; ++j) {
+      const float *s = sums + j * 2 * chunks.padded + begin, *t = s + chunks.padded;
+      for (std::size_t c = 0; c < n; ++c) {
+        scaled[c] += static_cast<double>(t[c]);
+        plain[c] += static_cast<double>(s[c]);
+      }
+    }
+    for (std::size_t c = 0; c < n; ++c) {
+      const double inverse = static_cast<double>(statistics[2 * ((begin + c) / per_group) + 1]);
+      out[begin + c] = static_cast<float>(scaled[c] * inverse);
+      out[channels + begin + c] = static_cast<float>(plain[c]);
     }
   }
-  for (std::size_t g = 0, c = 0; g < groups; ++g) {
-    const double inverse = static_cast<double>(statistics[2 * g + 1]);
-    for (const std::size_t end = c + per_group; c < end; ++c) out[c] = static_cast<float>(work[c] * inverse);
-  }
-  for (std::size_t c = 0; c < channels; ++c) out[channels + c] = static_cast<float>(work[channels + c]);
 }
 
 // out[i] += sum over n of parts[n][i], in that order and in double; parts: n rows of `size` floats, `stride` apart; out: [size].
@@ -116,8 +120,6 @@ inline void add_parts(const Executor& ex, const float* parts, std::size_t n, std
     }
   });
 }
-
-inline std::size_t layer_norm_blocks(std::size_t rows) { return std::clamp<std::size_t>(rows / 16, 1, 64); }
 
 }  // namespace detail
 
@@ -157,9 +159,8 @@ inline void group_norm_backward(const Executor& ex, const float* x, const float*
       detail::gradient_sums<Activation::none>(x + at, dy + at, nullptr, chunks.length(j), channels, view(thread), out,
                                               out + padded);
   };
-  const auto join = [&](std::size_t b, const float* all, int thread) {
-    detail::join_gradient_sums(chunks, all, groups, statistics + b * groups * 2, reinterpret_cast<double*>(vectors(thread)),
-                               partial + b * 2 * channels);
+  const auto join = [&](std::size_t b, const float* all) {
+    detail::join_gradient_sums(chunks, all, groups, statistics + b * groups * 2, partial + b * 2 * channels);
   };
   const auto write = [&](std::size_t b, std::size_t first, std::size_t last, int thread) {
     prepare(b, thread);
@@ -189,11 +190,6 @@ inline void group_norm_backward(const Executor& ex, const float* x, const float*
   detail::two_passes(ex, batch, chunks, sums, join, write);
   detail::add_parts(ex, partial, batch, 2 * channels, channels, dgamma);
   detail::add_parts(ex, partial + channels, batch, 2 * channels, channels, dbeta);
-}
-
-// Floats of the workspace `partial` of layer_norm_backward.
-inline std::size_t layer_norm_partial_floats(std::size_t rows, std::size_t channels) {
-  return detail::layer_norm_blocks(rows) * 2 * aligned(channels);
 }
 
 // Gradients of layer_norm, from its input and the statistics it wrote. x, dy, dx: [rows][channels]; dx is assigned, or added
