@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+# Kernels in a library of their own instead of in every unit that includes the headers. A target takes one of the two:
+#
+# mobilediffusion_kernels(<target>): compiled once, for the flags of the directory that calls it first. Units compile in two thirds
+# of the time, and kernels are compiled with optimization also where the build type is Debug or none.
+#
 # mobilediffusion_dispatch(<target>): the target's kernels are those of the best instruction set of the machine that it runs on.
 #
 # On x86-64 the kernels are compiled four times (include/mobilediffusion/simd/isa.hpp), each into a library with one symbol, its
@@ -13,18 +18,43 @@ function(mobilediffusion_dispatch target)
   if(NOT TARGET mobilediffusion_dispatch)
     _mobilediffusion_build_kernels()
   endif()
+  _mobilediffusion_link_kernels(${target} mobilediffusion_dispatch)
+endfunction()
+
+function(mobilediffusion_kernels target)
+  if(NOT TARGET mobilediffusion_compiled)
+    _mobilediffusion_kernel_library(compiled 1)
+    add_library(mobilediffusion_compiled INTERFACE)
+    target_compile_definitions(mobilediffusion_compiled INTERFACE MOBILEDIFFUSION_DISPATCH=1)
+    target_link_libraries(mobilediffusion_compiled INTERFACE mobilediffusion::mobilediffusion mobilediffusion_kernels_compiled)
+  endif()
+  _mobilediffusion_link_kernels(${target} mobilediffusion_compiled)
+endfunction()
+
+function(_mobilediffusion_link_kernels target library)
   get_target_property(type ${target} TYPE)
   if(type STREQUAL "INTERFACE_LIBRARY")
-    target_link_libraries(${target} INTERFACE mobilediffusion_dispatch)
+    target_link_libraries(${target} INTERFACE ${library})
   else()
-    target_link_libraries(${target} PUBLIC mobilediffusion_dispatch)  # who includes the headers through it must agree
+    target_link_libraries(${target} PUBLIC ${library})  # who includes the headers through it must agree
   endif()
+endfunction()
+
+# The library and its table are mobilediffusion_kernels_<isa>.
+function(_mobilediffusion_kernel_library isa count)
+  set(library mobilediffusion_kernels_${isa})
+  add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
+  target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
+  target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_ISAS=${count})
+  if(NOT MSVC)
+    target_compile_options(${library} PRIVATE "$<$<OR:$<CONFIG:Debug>,$<CONFIG:>>:-O2>")
+  endif()
+  set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
 endfunction()
 
 # The names and what they may use: as simd::Isa and simd::supported() have them.
 function(_mobilediffusion_build_kernels)
-  set(isas baseline)
-  set(flags_baseline "")
+  set(isas compiled)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
     _mobilediffusion_find_linker(linker)
     if(linker)
@@ -45,11 +75,10 @@ function(_mobilediffusion_build_kernels)
 
   foreach(isa IN LISTS isas)
     set(library mobilediffusion_kernels_${isa})
-    add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
-    target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
-    target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_ISAS=${count})
+    if(NOT TARGET ${library})
+      _mobilediffusion_kernel_library(${isa} ${count})
+    endif()
     target_compile_options(${library} PRIVATE ${flags_${isa}})
-    set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
     target_link_libraries(mobilediffusion_dispatch INTERFACE ${library})
     if(count EQUAL 1)
       continue()

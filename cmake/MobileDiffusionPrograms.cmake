@@ -5,15 +5,32 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release (the default), RelWithDebInfo or MinSizeRel" FORCE)
 endif()
 
-add_library(mobilediffusion_program INTERFACE)
-target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion::mobilediffusion)
-target_compile_options(mobilediffusion_program INTERFACE -Wall -Wextra -Werror=switch)
+# mobilediffusion_lacks(<component> <what> <packages>): says that something of the component TESTS, EXAMPLES or BENCH is left out;
+# an error where it was asked for.
+function(mobilediffusion_lacks component what packages)
+  if(MOBILEDIFFUSION_${component} STREQUAL "AUTO")
+    message(STATUS "mobilediffusion: left out: ${what} (Debian: ${packages})")
+  else()
+    message(FATAL_ERROR "mobilediffusion: ${what}: not found what they need (Debian: ${packages}); "
+      "-D MOBILEDIFFUSION_${component}=AUTO leaves them out")
+  endif()
+endfunction()
+
+# Flags alone; and with the library, its kernels compiled once for all programs.
+add_library(mobilediffusion_flags INTERFACE)
+target_compile_options(mobilediffusion_flags INTERFACE -Wall -Wextra -Werror=switch)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # GCC 12 takes its own _mm512_undefined_ps() for a mistake (its bug 105593)
-  target_compile_options(mobilediffusion_program INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
+  target_compile_options(mobilediffusion_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 if(MOBILEDIFFUSION_NATIVE)
-  target_compile_options(mobilediffusion_program INTERFACE -march=native)
+  target_compile_options(mobilediffusion_flags INTERFACE -march=native)
 endif()
+add_library(mobilediffusion_program INTERFACE)
+target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion_flags)
+mobilediffusion_kernels(mobilediffusion_program)
+target_link_libraries(mobilediffusion_kernels_compiled PRIVATE mobilediffusion_flags)
+# What takes time are the kernels, which keep -O3: programs gain nothing by more than this, and take longer to compile.
+set(mobilediffusion_program_options "$<$<CONFIG:Release>:-O2>")
 
 # The emoji data of the examples: drawn by FreeType and HarfBuzz; Eigen for the statistics of pictures. The target exists where
 # all are.

@@ -589,7 +589,7 @@ inline std::string base64_decode(std::string_view text) {
     }
     for (const int shift : {16, 8, 0}) out.push_back(static_cast<char>(w >> shift & 255));
   }
-  out.resize(out.size() - padding);
+  for (std::size_t i = 0; i < padding; ++i) out.pop_back();
   if (base64_encode(std::string_view(out).substr(out.size() / 3 * 3)) != text.substr(out.size() / 3 * 4, padding == 0 ? 0 : 4))
     throw Error("base64: the bits after the last byte are not zero");
   return out;

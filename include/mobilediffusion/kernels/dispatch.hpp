@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls of kernels that were built once per instruction set (cmake/MobileDiffusionDispatch.cmake): the one place that chooses.
+// Calls of kernels that stand in libraries (cmake/MobileDiffusionDispatch.cmake), one, or one for each instruction set: the one
+// place that chooses.
 // The environment variable MOBILEDIFFUSION_ISA forces one of simd::isa_names, for tests.
 #pragma once
 
 #if !defined(MOBILEDIFFUSION_DISPATCH)
-#define MOBILEDIFFUSION_DISPATCH 1  // how many of simd::Isa were built: 4 on x86-64, else the first
+#define MOBILEDIFFUSION_DISPATCH 1  // how many libraries there are: every simd::Isa of x86-64, or the one that was compiled
 #endif
 
 #include "../core/begin.hpp"
@@ -17,13 +18,15 @@
 #include "../simd/isa.hpp"
 #include "entries.hpp"
 
-// Symbols of the libraries that mobilediffusion_dispatch() links: their only ones.
+// Symbols of the libraries that CMake's functions link: their only ones.
 extern "C" {
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_baseline;
 #if MOBILEDIFFUSION_DISPATCH > 1
+extern const mobilediffusion::kernels::Table mobilediffusion_kernels_baseline;
 extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx2;
 extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx512;
 extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx512_bf16_vnni;
+#else
+extern const mobilediffusion::kernels::Table mobilediffusion_kernels_compiled;
 #endif
 }
 
@@ -39,21 +42,27 @@ struct Built {
 // The best of what was built and runs here, or the forced one. Throws Error if that is not among them.
 inline Built choose(const char* forced) {
   const Table* const tables[] = {
-    &mobilediffusion_kernels_baseline,
 #if MOBILEDIFFUSION_DISPATCH > 1
+    &mobilediffusion_kernels_baseline,
     &mobilediffusion_kernels_avx2,
     &mobilediffusion_kernels_avx512,
     &mobilediffusion_kernels_avx512_bf16_vnni
+#else
+    &mobilediffusion_kernels_compiled
 #endif
   };
   Built best{nullptr, nullptr};
   std::string choices;
-  for (std::size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); ++i) {
-    const char* const name = simd::isa_names[i];
-    if (!simd::supported(static_cast<simd::Isa>(i))) continue;
+  const bool free = forced == nullptr || *forced == '\0';
+  for (const Table* const table : tables) {
+    const char* const name = simd::isa_names[static_cast<std::size_t>(table->isa)];
+    if (!simd::supported(table->isa)) continue;
     choices += choices.empty() ? name : std::string(", ") + name;
-    if (forced == nullptr || *forced == '\0' || std::string(forced) == name) best = {name, tables[i]};
+    if (free || std::string(forced) == name) best = {name, table};
   }
+  if (best.table == nullptr && free)
+    throw Error(std::string("this program was compiled for the instruction set ") +
+                simd::isa_names[static_cast<std::size_t>(tables[0]->isa)] + ", which this machine does not have");
   if (best.table == nullptr)
     throw Error("MOBILEDIFFUSION_ISA: expected one that this machine runs and this program has (" + choices + "), found " +
                 forced);

@@ -9,6 +9,7 @@
 
 #include "../core/begin.hpp"
 
+#include "../simd/isa.hpp"
 #include "arguments.hpp"
 
 // clang-format off
@@ -132,8 +133,9 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
-// One pointer an entry, of the entry's type.
+// What the kernels were compiled for, and one pointer an entry, of the entry's type.
 struct Table {
+  simd::Isa isa;
 #define MOBILEDIFFUSION_SLOT(result, name, overload, parameters, arguments) \
   struct name##overload##_signature {                                       \
     static result call parameters;                                          \
