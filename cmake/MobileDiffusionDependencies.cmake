@@ -29,21 +29,24 @@ function(mobilediffusion_find_dependencies missing)
     endif()
   endforeach()
 
-  foreach(library IN ITEMS sentencepiece sentencepiece_train utf8proc)  # the second trains tokenizers
+  foreach(library IN ITEMS sentencepiece utf8proc)
     string(TOUPPER "MOBILEDIFFUSION_${library}_LIBRARY" variable)
     find_library(${variable} ${library})
     mark_as_advanced(${variable})
     if(NOT ${variable})
-      string(REGEX REPLACE "_train$" "" package "${library}")
-      string(APPEND lacking "  the library ${library}: Debian package lib${package}-dev\n")
+      string(APPEND lacking "  the library ${library}: Debian package lib${library}-dev\n")
+    elseif(TARGET mobilediffusion::${library})
+      set_target_properties(mobilediffusion::${library} PROPERTIES INTERFACE_LINK_LIBRARIES "${${variable}}")
     endif()
   endforeach()
-  if(TARGET mobilediffusion::utf8proc)
-    set_target_properties(mobilediffusion::utf8proc PROPERTIES INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_UTF8PROC_LIBRARY}")
-  endif()
-  if(TARGET mobilediffusion::sentencepiece)
-    set_target_properties(mobilediffusion::sentencepiece PROPERTIES
-      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_LIBRARY};${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")
+
+  # Training tokenizers (train/tokenizer.hpp) is a library of its own, which who only draws need not have.
+  find_library(MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
+  mark_as_advanced(MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY)
+  if(MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY AND NOT TARGET mobilediffusion::sentencepiece_train)
+    add_library(mobilediffusion::sentencepiece_train INTERFACE IMPORTED GLOBAL)
+    set_target_properties(mobilediffusion::sentencepiece_train PROPERTIES
+      INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_SENTENCEPIECE_TRAIN_LIBRARY}")
   endif()
 
   # Reading pictures (io/read_image.hpp) is optional: drawing and writing them need neither library. Without them the headers do

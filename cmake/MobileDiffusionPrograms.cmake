@@ -26,7 +26,7 @@ if(MOBILEDIFFUSION_NATIVE)
   target_compile_options(mobilediffusion_flags INTERFACE -march=native)
 endif()
 add_library(mobilediffusion_program INTERFACE)
-target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion_flags)
+target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion_flags mobilediffusion::training)
 mobilediffusion_kernels(mobilediffusion_program)
 target_link_libraries(mobilediffusion_kernels_compiled PRIVATE mobilediffusion_flags)
 # What takes time are the kernels, which keep -O3: programs gain nothing by more than this, and take longer to compile.

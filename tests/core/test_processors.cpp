@@ -56,7 +56,8 @@ TEST_CASE("version 1: the controller cpu, whatever else is mounted", "[processor
 }
 
 TEST_CASE("both versions at once, and a mount that shows a part of the tree", "[processors]") {
-  const std::string both = std::string(version1) + version2;
+  std::string both = version1;
+  both += version2;
   CHECK(quota("4:cpu,cpuacct:/a\n0::/b\n", both.c_str(),
               {{"/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "300000"},
                {"/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000"},

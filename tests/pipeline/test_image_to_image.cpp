@@ -254,7 +254,7 @@ TEST_CASE("pictures, masks and strengths that cannot be used are refused, and ca
     refused([&] { model.image_to_image(picture, cat, strength); }, "strength: expected a number above 0 and at most 1, found ");
     refused([&] { model.inpaint(picture, mask, cat, strength); }, "strength: expected a number above 0 and at most 1, found ");
   }
-  refused([&] { model.image_to_image(picture, {.prompt = ""}); }, "prompt");
+  refused([&] { model.image_to_image(picture, {.prompt = "\xff"}); }, "prompt: not UTF-8");
   refused([&] { model.inpaint(picture, mask, {.prompt = "a cat", .steps = 0}); }, "steps: expected 1 to 1000, found 0");
 
   CHECK(model.image_to_image(picture, cat, 1.0f, [](Progress p) { return p.step < 2; }) == Image());
