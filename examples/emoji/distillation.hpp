@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -312,9 +313,9 @@ inline void train_progressive(DistillationData& data) {
 // What a model of few steps makes of noise: what a model of one step should make of it.
 class Goals {
  public:
-  Goals(const md::Executor& ex, const std::filesystem::path& path)
+  Goals(std::reference_wrapper<const md::Executor> ex, const std::filesystem::path& path)
       : ex_(ex),
-        model_(path, ex.precision() == md::Precision::bf16 ? md::Format::bf16 : md::Format::fp32),
+        model_(path, ex.get().precision() == md::Precision::bf16 ? md::Format::bf16 : md::Format::fp32),
         sampling_(md::sampling_of(model_.metadata(), Sampling::defaults, path.string())),
         memory_(Sampling::stack_floats(group)) {
     if (sampling_.guidance != 1.0f)

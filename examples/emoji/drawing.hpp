@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ class Autoencoder {
   static constexpr std::size_t latents = Model::latent_floats, group = 8;
 
   // packed: as inference keeps the weights, in this format; else as training does.
-  Autoencoder(const md::Executor& ex, const std::filesystem::path& path, std::optional<md::Format> packed = {})
+  Autoencoder(std::reference_wrapper<const md::Executor> ex, const std::filesystem::path& path,
+              std::optional<md::Format> packed = {})
       : ex_(ex),
         is_packed_(packed.has_value()),
         packed_(packed.value_or(md::Format::fp32)),
