@@ -38,6 +38,15 @@ using md::detail::printable;
 
 namespace {
 
+// errno says why not.
+bool may_write_into(const fs::path& folder) {
+#ifdef _WIN32
+  return ::_waccess(folder.c_str(), 2) == 0;
+#else
+  return ::access(folder.c_str(), W_OK | X_OK) == 0;
+#endif
+}
+
 constexpr md::ModelConfig preset = md::presets::emoji;
 constexpr std::size_t largest_sheet = 1024;  // pictures
 
@@ -133,7 +142,7 @@ class Outputs {
             join({"output ", printable(output), ": expected an existing folder ", printable(folder_.string()), ", found none"}));
     }
     const fs::path place = folder_.empty() ? fs::path(".") : folder_;
-    if (::access(place.c_str(), W_OK | X_OK) != 0)
+    if (!may_write_into(place))
       throw md::Error(join(
           {"output ", printable(place.string()), ": cannot write into this folder: ", std::generic_category().message(errno)}));
   }
