@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Group and layer normalization against the oracle, and their gradients against central differences.
 #include <array>
+#include <atomic>
+#include <thread>
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
@@ -67,6 +69,34 @@ TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
         CHECK(same_bytes(in_place, first));
       }
     }
+}
+
+TEST_CASE("group_norm in two threads with one executor is right or refused, between its loops too") {
+  const Executor ex = Executor::oversubscribed(2);
+  const std::size_t pixels = 600, channels = 24, groups = 4;
+  const Floats gamma(channels, 1.0f), beta(channels, 0.0f);
+  const auto normalized = [&](const Floats& x) {
+    Floats y(x.size()), statistics(groups * 2);
+    kernels::group_norm(ex, x.data(), y.data(), 1, pixels, channels, groups, 1e-5f, gamma.data(), beta.data(), Activation::none,
+                        statistics.data());
+    return y;
+  };
+  std::atomic<int> right{0}, wrong{0}, refused{0};
+  const Floats inputs[] = {normals(pixels * channels, 60), normals(pixels * channels, 61)};
+  const Floats expected[] = {normalized(inputs[0]), normalized(inputs[1])};
+  const auto use = [&](int which) {
+    for (int i = 0; i < 300; ++i) try {
+        ++(same_bytes(normalized(inputs[which]), expected[which]) ? right : wrong);
+      } catch (const Error&) {
+        ++refused;
+      }
+  };
+  std::thread other(use, 1);
+  use(0);
+  other.join();
+  CHECK(wrong == 0);
+  CHECK(right > 0);
+  CHECK(right + refused == 600);
 }
 
 TEST_CASE("group_norm keeps its digits under a large offset and an outlier") {

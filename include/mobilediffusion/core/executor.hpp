@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
-#include <type_traits>
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
@@ -56,28 +55,22 @@ class Executor {
   // grain: fewer than this many items a thread are not worth a thread.
   template <class F>
   void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
-    if (n == 0) return;
-    if (pool_ == nullptr) throw Error("executor: expected one that is in use, found one that was moved from");
-    const ExclusiveUse::Guard guard(
-        pool_->use(), "executor: expected one caller at a time, found two, or a loop inside another; each needs its own");
-    const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
-    const std::size_t parts = std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(threads_));
-    if (parts == 1 || pool_->forked()) {
-      f(std::size_t{0}, n, 0);
-      return;
-    }
-    struct Loop {
-      std::size_t n, parts;
-      std::remove_reference_t<F>* f;
-    } loop{n, parts, std::addressof(f)};
-    pool_->run(
-        parts,
-        [](void* context, std::size_t part, int thread) {
-          const Loop& l = *static_cast<const Loop*>(context);
-          (*l.f)(l.n * part / l.parts, l.n * (part + 1) / l.parts, thread);
-        },
-        &loop);
+    if (n != 0) Exclusive(*this).parallel_for(n, grain, f);
   }
+
+  // One caller's loops in a row, whose scratch keeps between them what it holds. Throws Error as parallel_for.
+  class Exclusive {
+   public:
+    explicit Exclusive(const Executor& ex) : ex_(ex), guard_(ex.use(), in_use) {}
+    template <class F>
+    void parallel_for(std::size_t n, std::size_t grain, F&& f) const {
+      ex_.loop(n, grain, f);
+    }
+
+   private:
+    const Executor& ex_;
+    ExclusiveUse::Guard guard_;
+  };
 
   // Bytes of a core's second-level cache; where the system does not tell, 1 MiB.
   static std::size_t second_level_cache() {
@@ -100,6 +93,35 @@ class Executor {
     if (threads == 1) return 1;
     const int available = available_processors();
     return threads > 0 ? std::min(threads, available) : available;
+  }
+
+  static constexpr const char* in_use =
+      "executor: expected one caller at a time, found two, or a loop inside another; each needs its own";
+  ExclusiveUse& use() const {
+    if (pool_ == nullptr) throw Error("executor: expected one that is in use, found one that was moved from");
+    return pool_->use();
+  }
+
+  template <class F>
+  void loop(std::size_t n, std::size_t grain, F& f) const {
+    if (n == 0) return;
+    const std::size_t useful = grain == 0 ? n : (n + grain - 1) / grain;
+    const std::size_t parts = std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(threads_));
+    if (parts == 1 || pool_->forked()) {
+      f(std::size_t{0}, n, 0);
+      return;
+    }
+    struct Loop {
+      std::size_t n, parts;
+      F* f;
+    } whole{n, parts, std::addressof(f)};
+    pool_->run(
+        parts,
+        [](void* context, std::size_t part, int thread) {
+          const Loop& l = *static_cast<const Loop*>(context);
+          (*l.f)(l.n * part / l.parts, l.n * (part + 1) / l.parts, thread);
+        },
+        &whole);
   }
 
   int threads_;

@@ -60,16 +60,17 @@ inline void two_passes(const Executor& ex, std::size_t batch, const PixelChunks&
     });
     return;
   }
+  const Executor::Exclusive use(ex);  // the sums stay in its scratch from one loop to the next
   float* shared = ex.scratch(0);
   const std::size_t wave = std::max<std::size_t>(1, PixelChunks::capacity / chunks.floats());
   const std::size_t grain = grain_for(chunks.size * chunks.channels);
   for (std::size_t first = 0; first < batch; first += wave) {
     const std::size_t samples = std::min(wave, batch - first), units = samples * chunks.count;
-    ex.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
+    use.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t u = begin; u < end; ++u) sums(first + u / chunks.count, u % chunks.count, shared + u * entry, thread);
     });
     for (std::size_t b = 0; b < samples; ++b) join(first + b, shared + b * chunks.floats());
-    ex.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
+    use.parallel_for(units, grain, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t u = begin; u < end;) {
         const std::size_t j = u % chunks.count, last = std::min(chunks.count, j + (end - u));
         write(first + u / chunks.count, j, last, thread);

@@ -128,12 +128,13 @@ inline double squared_norm(const Executor& ex, const float* g, std::size_t n) {
   using simd::Batch;
   // Partial sums of all threads go to the scratch of the first: no two write the same place.
   constexpr std::size_t round = Executor::scratch_floats / (sizeof(double) / sizeof(float));
+  const Executor::Exclusive use(ex);
   float* partial = ex.scratch(0);
   const std::size_t blocks = detail::flat_blocks(n);
   double total = 0;
   for (std::size_t done = 0; done < blocks; done += round) {
     const std::size_t count = std::min(round, blocks - done);
-    ex.parallel_for(count, 2 * detail::flat_grain, [&](std::size_t begin, std::size_t end, int) {
+    use.parallel_for(count, 2 * detail::flat_grain, [&](std::size_t begin, std::size_t end, int) {
       for (std::size_t block = begin; block < end; ++block) {
         const std::size_t first = (done + block) * detail::flat_block, last = std::min(n, first + detail::flat_block);
         Batch sum[4] = {simd::splat(0.0f), simd::splat(0.0f), simd::splat(0.0f), simd::splat(0.0f)};
