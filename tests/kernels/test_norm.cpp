@@ -73,7 +73,7 @@ TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
 
 TEST_CASE("group_norm in two threads with one executor is right or refused, between its loops too") {
   const Executor ex = Executor::oversubscribed(2);
-  const std::size_t pixels = 600, channels = 24, groups = 4;
+  const std::size_t pixels = 64, channels = 2048, groups = 4;  // long between the loops
   const Floats gamma(channels, 1.0f), beta(channels, 0.0f);
   const auto normalized = [&](const Floats& x) {
     Floats y(x.size()), statistics(groups * 2);
@@ -85,10 +85,11 @@ TEST_CASE("group_norm in two threads with one executor is right or refused, betw
   const Floats inputs[] = {normals(pixels * channels, 60), normals(pixels * channels, 61)};
   const Floats expected[] = {normalized(inputs[0]), normalized(inputs[1])};
   const auto use = [&](int which) {
-    for (int i = 0; i < 300; ++i) try {
+    for (int done = 0, tries = 0; done < 100 && tries < 1'000'000; ++tries) try {
         ++(same_bytes(normalized(inputs[which]), expected[which]) ? right : wrong);
+        ++done;
       } catch (const Error&) {
-        ++refused;
+        ++refused;  // and at once again, to come between two loops of the other
       }
   };
   std::thread other(use, 1);
@@ -96,7 +97,6 @@ TEST_CASE("group_norm in two threads with one executor is right or refused, betw
   other.join();
   CHECK(wrong == 0);
   CHECK(right > 0);
-  CHECK(right + refused == 600);
 }
 
 TEST_CASE("group_norm keeps its digits under a large offset and an outlier") {
