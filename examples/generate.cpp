@@ -22,6 +22,7 @@
 
 #include "common/arguments.hpp"
 #include "common/progress.hpp"
+#include "common/write_picture.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
 
 #ifndef MOBILEDIFFUSION_DEMO_FOLDER
@@ -132,8 +133,13 @@ class Outputs {
     } else if (pictures > 1) {
       throw md::Error(join({"output ", printable(output), ": expected an existing folder for ", pictures, " pictures, found ",
                             fs::exists(output, ignored) ? "a file" : "none"}));
-    } else if (fs::path(output).extension() != ".png") {
-      throw md::Error(join({"output ", printable(output), ": expected an existing folder, or the name of a .png file"}));
+    } else if (examples::is_stream(output)) {
+      examples::check_output(output);
+      file_ = output;
+      return;
+    } else if (examples::extension_of(output) != "png") {
+      throw md::Error(
+          join({"output ", printable(output), ": expected an existing folder, the name of a .png file, or - for a pipe"}));
     } else {
       file_ = output;
       folder_ = file_.parent_path();
@@ -175,7 +181,8 @@ std::string shortest(float value) {
 
 void say(const Options& o, const fs::path& path, const std::string& what) {
   if (o.quiet) return;
-  if (std::printf("%s  %s\n", path.c_str(), what.c_str()) < 0 || std::fflush(stdout) != 0)
+  std::FILE* const stream = examples::is_standard_output(path.string()) ? stderr : stdout;
+  if (std::fprintf(stream, "%s  %s\n", path.c_str(), what.c_str()) < 0 || std::fflush(stream) != 0)
     throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
 }
 
@@ -215,7 +222,7 @@ void generate(const Options& o) {
       if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));
       text.emplace_back("model", model_name);
       text.emplace_back("fingerprint", fingerprint);
-      md::write_png(path, image, text);
+      examples::write_picture(path.string(), image, text);
       char took[32];
       std::snprintf(took, sizeof took, "%.3f s", seconds);
       say(o, path, join({"seed ", seed, "  ", took}));
@@ -239,7 +246,8 @@ int main(int argc, char** argv) {
   app.add_option("prompt", o.prompts, "What to draw; several prompts give several pictures")->type_name("PROMPT");
   app.add_option("--prompts", o.prompts_file, "More prompts from a UTF-8 file, one a line")->type_name("FILE");
   app.add_option("-o,--output", o.output,
-                 "A .png file, which is replaced, or a folder that exists; default: a new file in the current folder, named by "
+                 "A .png file, which is replaced, a folder that exists, a pipe, or - for standard output; default: a new file in "
+                 "the current folder, named by "
                  "the prompt")
       ->type_name("PATH");
   app.add_option("--negative", o.negative, "What to stay away from")->type_name("PROMPT");
@@ -263,6 +271,9 @@ int main(int argc, char** argv) {
     if (o.prompts.empty() && o.prompts_file.empty()) throw CLI::RequiredError("a prompt, or --prompts FILE");
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
+#ifdef SIGPIPE
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write that meets it
+#endif
 #ifdef SIGXFSZ
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
 #endif

@@ -4,9 +4,11 @@
 //   inpaint --picture pair.png --mask right.png --prompt "a cat to the left of a frog" --out new.png
 //   inpaint --picture pair.png --box 64,0,64,128 --prompt "a cat to the left of a frog" --out new.png
 //
-// The mask is a picture of the same size, white where to paint; --box X,Y,WIDTH,HEIGHT stands for one. The prompt is of the whole
-// picture. Several --picture, --prompt and --mask (or --box) belong together in order: then, or with --count, the result is a
-// sheet with a row for each: the old picture, what of it is kept, and the new ones.
+// The mask is a picture of the same shape, white where to paint, black or transparent elsewhere; --box X,Y,WIDTH,HEIGHT stands
+// for one. The prompt is of the whole picture. A picture of another size than the model's 128 x 128 is cut to its middle and
+// resized, with its mask (not with a box); --fit says how else. --out - is standard output. Several --picture, --prompt and
+// --mask (or --box) belong together in order: then, or with --count, the result is a sheet with a row for each: the old picture,
+// what of it is kept, and the new ones.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
@@ -15,6 +17,8 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/read_picture.hpp"
+#include "common/write_picture.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
 
 namespace md = mobilediffusion;
@@ -52,21 +56,20 @@ int main(int argc, char** argv) {
   md::Request request;
   float strength = 1.0f;
   std::size_t count = 1;
+  md::Fit fit = md::Fit::cover;
   int threads = 0;
   CLI::App app{"Parts of pictures painted anew", "inpaint"};
-  app.add_option("--picture", pictures, "PNG or JPEG of the model's size, 128 x 128")
-      ->required()
-      ->type_name("FILE")
-      ->allow_extra_args(false);
+  app.add_option("--picture", pictures, "PNG or JPEG")->required()->type_name("FILE")->allow_extra_args(false);
   app.add_option("--prompt", prompts, "Of the whole new picture")->required()->type_name("PROMPT")->allow_extra_args(false);
-  auto* mask_option = app.add_option("--mask", masks, "Picture that is white where to paint, black elsewhere")
+  auto* mask_option = app.add_option("--mask", masks, "Picture that is white where to paint, black or transparent elsewhere")
                           ->type_name("FILE")
                           ->allow_extra_args(false);
-  app.add_option("--box", boxes, "Paint in this rectangle; instead of --mask")
+  app.add_option("--box", boxes, "Paint in this rectangle of 128 x 128 pixels; instead of --mask")
       ->type_name("X,Y,W,H")
       ->allow_extra_args(false)
       ->excludes(mask_option);
-  app.add_option("--out", out, "PNG")->required()->type_name("FILE");
+  app.add_option("--out", out, "PNG; - is standard output")->required()->type_name("FILE");
+  examples::add_fit(app, fit);
   examples::add_strength(app, "Below 1, what is painted over shows through; default 1", [&](float x) {
     strength = x;
   })->expected(1);
@@ -89,11 +92,14 @@ int main(int argc, char** argv) {
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   if (model_file.empty()) model_file = examples::shipped_model(request.steps, request.guidance);
   try {
+    examples::check_output(out);
     Model model(model_file, threads);
     std::vector<md::Image> sheet;
     const std::uint64_t seed = request.seed;
     for (std::size_t i = 0; i < pictures.size(); ++i) {
-      const md::Image picture = md::read_image(pictures[i]), mask = masks.empty() ? boxed[i] : md::read_image(masks[i]);
+      const auto [picture, mask] =
+          masks.empty() ? std::pair(examples::read_picture("inpaint", pictures[i], Model::width, Model::height, fit), boxed[i])
+                        : examples::read_picture_and_mask("inpaint", pictures[i], masks[i], Model::width, Model::height, fit);
       request.prompt = prompts[i];
       std::vector<md::Image> painted;
       for (std::size_t k = 0; k < count; ++k) {
@@ -104,7 +110,7 @@ int main(int argc, char** argv) {
       sheet.push_back(kept(picture, mask));
       sheet.insert(sheet.end(), painted.begin(), painted.end());
     }
-    md::write_png(out, sheet.size() == 3 ? sheet[2] : md::contact_sheet(sheet, 2 + count));
+    examples::write_picture(out, sheet.size() == 3 ? sheet[2] : md::contact_sheet(sheet, 2 + count));
   } catch (const std::exception& e) {
     std::fprintf(stderr, "inpaint: %s\n", e.what());
     return 1;

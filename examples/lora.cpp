@@ -4,9 +4,10 @@
 //   lora --demo style --pictures FOLDER                        draws a handful to learn from
 //   lora --pictures FOLDER --out style.safetensors --sheet before_after.png --prompt "a fox on a red background"
 //
-// FOLDER has pictures NAME.png of 128 x 128 pixels, each with its caption in NAME.txt. The file that comes out holds low-rank
-// adapters of the UNet's layers under PEFT's names; md::TextToImage takes it beside the model's file, and --merged writes a
-// whole model with it. The sheet shows each prompt before, with half of it, and with all of it.
+// FOLDER has pictures NAME.png or NAME.jpg, each with its caption in NAME.txt; those that are not 128 x 128 are cut and resized.
+// The file that comes out holds low-rank adapters of the UNet's layers under PEFT's names; md::TextToImage takes it beside the
+// model's file, and --merged writes a whole model with it. The sheet shows each prompt before, with half of it, and with all of
+// it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -17,10 +18,11 @@
 
 #include "common/arguments.hpp"
 #include "common/progress.hpp"
+#include "common/read_picture.hpp"
+#include "common/write_picture.hpp"
 #include "emoji/bitmaps.hpp"
 #include "emoji/dataset.hpp"
 #include "emoji/drawing.hpp"
-#include "mobilediffusion/io/read_image.hpp"
 #include "mobilediffusion/pipeline.hpp"
 #include "mobilediffusion/train/lora_trainer.hpp"
 
@@ -35,6 +37,7 @@ struct Options {
   std::string demo_kind, layers = "all";
   std::vector<std::string> prompts;
   md::LoraOptions lora{};
+  md::Fit fit = md::Fit::cover;
   std::size_t steps = 500, batch = 8;
   float rate = 2e-3f;
   int threads = 0;
@@ -99,21 +102,19 @@ struct Handful {
   std::size_t size = 0;
 };
 
-Handful read_handful(const fs::path& folder, const md::Tokenizer& tokenizer, emoji::Autoencoder& vae) {
+Handful read_handful(const fs::path& folder, md::Fit fit, const md::Tokenizer& tokenizer, emoji::Autoencoder& vae) {
   std::vector<fs::path> paths;
   if (fs::is_directory(folder))
     for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".png") paths.push_back(entry.path());
-  if (paths.empty()) throw md::Error("pictures: expected a folder of .png files, found none in " + folder.string());
+      if (const auto kind = examples::extension_of(entry.path()); kind == "png" || kind == "jpg" || kind == "jpeg")
+        paths.push_back(entry.path());
+  if (paths.empty()) throw md::Error("pictures: expected a folder of .png or .jpg files, found none in " + folder.string());
   std::sort(paths.begin(), paths.end());
   Handful h;
   h.size = paths.size();
   h.latents.resize(h.size * emoji::Autoencoder::latents);
   for (std::size_t i = 0; i < h.size; ++i) {
-    const md::Image image = md::read_image(paths[i]);
-    if (image.width != emoji::picture_size || image.height != emoji::picture_size)
-      throw md::Error("file " + paths[i].string() + ": expected 128 x 128 pixels, found " + std::to_string(image.width) + " x " +
-                      std::to_string(image.height));
+    const md::Image image = examples::read_picture("lora", paths[i].string(), emoji::picture_size, emoji::picture_size, fit);
     std::vector<float> values(image.rgb.size());
     emoji::to_floats(image, values.data());
     vae.encode(values.data(), 1, &h.latents[i * emoji::Autoencoder::latents]);
@@ -135,7 +136,7 @@ void train(const Options& o) {
   const md::Tokenizer tokenizer = md::read_tokenizer(file, demo.text.vocabulary);
   const md::SamplingOptions sampling = md::sampling_of(file.metadata(), md::Sampling<demo>::defaults, o.model.string());
   emoji::Autoencoder vae(ex, o.model);
-  const Handful handful = read_handful(o.pictures, tokenizer, vae);
+  const Handful handful = read_handful(o.pictures, o.fit, tokenizer, vae);
   const auto unconditional = tokenizer.encode_unconditional(demo.text.length);
 
   md::train::LoraTrainerOptions options;
@@ -195,7 +196,7 @@ void draw_sheet(const Options& o) {
 int main(int argc, char** argv) {
   Options o;
   CLI::App app{"Adapters for the demo model, from a handful of pictures", "lora"};
-  app.add_option("--pictures", o.pictures, "folder of NAME.png, 128 x 128, with captions in NAME.txt")
+  app.add_option("--pictures", o.pictures, "folder of NAME.png or NAME.jpg, with captions in NAME.txt")
       ->required()
       ->type_name("FOLDER");
   app.add_option("--demo", o.demo_kind, "only draw pictures to learn from into that folder")
@@ -209,6 +210,7 @@ int main(int argc, char** argv) {
                  "what is adapted: attention (its projections) or all (every linear layer and 1x1 convolution)")
       ->check(CLI::IsMember({"attention", "all"}))
       ->capture_default_str();
+  examples::add_fit(app, o.fit);
   examples::add_count(app, "--rank", o.lora.rank, "");
   examples::add_number(app, "--alpha", "Adapters count alpha / rank; default 8", [&](float x) { o.lora.alpha = x; });
   examples::add_count(app, "--steps", o.steps, "");

@@ -20,7 +20,21 @@ for bad in 0 1.1 -1 nan x; do
 done
 edit 2 '--steps: expected a whole number' --picture cat.png --prompt "a dog" --steps 0
 edit 1 'missing.png' --picture missing.png --prompt "a dog"
-"$files" size sheet.png > /dev/null && edit 1 'picture: expected 128 x 128 pixels, found 400 x 268' --picture sheet.png --prompt "a dog"
+edit 2 '--fit: crop not in {cover,contain,stretch}' --picture cat.png --prompt "a dog" --fit crop
+# A picture of another size: cut to its middle, or as --fit says; the programs say what they did.
+fitted() {
+  words=$1 made=$2
+  shift 2
+  run 0 "$programs/image_to_image" --model "$model" --steps 2 --picture sheet.png --prompt "a dog" --out "$made" "$@"
+  [ "$("$files" size "$made")" = 128x128 ] || fail "size of the picture"
+  [ "$(wc -l < err)" -eq 1 ] && grep -q -F -e "image_to_image: \"sheet.png\": 400 x 268 pixels, $words" err || fail "expected '$words' on stderr"
+}
+fitted 'cut to the middle and resized to 128 x 128 (--fit contain or stretch shows all of it)' cover.png
+fitted 'with a border and resized to 128 x 128' contain.png --fit contain
+fitted 'stretched and resized to 128 x 128' stretch.png --fit stretch
+cmp -s cover.png contain.png || cmp -s cover.png stretch.png || cmp -s contain.png stretch.png && fail "expected three pictures"
+"$programs/image_to_image" --model "$model" --steps 2 --picture cat.png --prompt "a dog" --out - > piped.png 2> err || fail "cannot write to standard output"
+cmp -s dog.png piped.png && [ ! -s err ] || fail "expected the same picture on standard output, and nothing else"
 
 # inpaint: the rest stays byte for byte (the library's tests look); a row of old, kept and new.
 run 0 "$programs/inpaint" --model "$model" --steps 2 --picture cat.png --box 64,0,64,128 --prompt "a dog" --out half.png && silent
@@ -33,6 +47,9 @@ for bad in 0,0,0,1 0,0,129,1 128,0,1,1 1,2,3 1,2,3,4,5 x; do
   paint 2 '--box: expected X,Y,WIDTH,HEIGHT inside the picture' --picture cat.png --prompt "a dog" --box "$bad"
 done
 paint 2 '--strength: expected a number above 0, at most 1' --picture cat.png --prompt "a dog" --box 0,0,9,9 --strength 2
+run 0 "$programs/inpaint" --model "$model" --steps 2 --picture sheet.png --mask sheet.png --prompt "a dog" --out masked.png
+[ "$("$files" size masked.png)" = 128x128 ] || fail "size of the picture"
+paint 1 'mask "cat.png": expected the shape of its picture, 400 x 268 pixels, found 128 x 128' --picture sheet.png --prompt "a dog" --mask cat.png
 paint 1 'missing.png' --picture cat.png --prompt "a dog" --mask missing.png
 
 # Programs of the demo's data.

@@ -36,14 +36,13 @@ with 1 'file ".": cannot' --prompts .
 
 # Outputs: known before the model is read.
 mkdir folder folder/is-folder.png
-with 1 'output "nowhere": expected an existing folder, or the name of a .png file' "a cat" -o nowhere
-with 1 'output "a.jpg": expected an existing folder, or the name of a .png file' "a cat" -o a.jpg
+with 1 'output "nowhere": expected an existing folder, the name of a .png file, or - for a pipe' "a cat" -o nowhere
+with 1 'output "a.jpg": expected an existing folder, the name of a .png file, or - for a pipe' "a cat" -o a.jpg
 with 1 'output "nowhere/a.png": expected an existing folder "nowhere", found none' "a cat" -o nowhere/a.png
 with 1 'output "a.png": expected an existing folder for 2 pictures, found none' "a cat" -o a.png --count 2
 echo old > old.png
 with 1 'output "old.png": expected an existing folder for 2 pictures, found a file' "a cat" "a dog" -o old.png
-mkfifo pipe.png
-with 1 'file "pipe.png": cannot write: it exists and is not a regular file' "a cat" -o pipe.png --steps 1
+with 1 'output "-": expected an existing folder for 2 pictures, found none' "a cat" -o - --count 2
 if [ "$(id -u)" -ne 0 ]; then
   mkdir locked
   chmod 555 locked
@@ -66,6 +65,10 @@ limited() {
   ls -A | grep -q tmp && fail "expected no temporary file"
 }
 limited
+# A reader that goes away.
+{ "$generate" --model "$model" --steps 1 "a cat" -o - 2> err; echo $? > status; } | true
+: > out
+[ "$(cat status)" = 1 ] && [ "$(cat err)" = "generate: standard output: cannot write: Broken pipe" ] || fail "expected a broken pipe"
 if [ -w /dev/full ]; then
   "$generate" --model "$model" --steps 1 "a cat" -o kept.png > /dev/full 2> err
   status=$?

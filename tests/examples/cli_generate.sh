@@ -34,6 +34,23 @@ has named.png seed=18446744073709551615
 has named.png guidance=0.5
 has named.png "negative=a blue cat"
 
+# Capital letters; standard output and pipes, where the line about the picture goes to stderr or stays apart.
+draw "A red  Apple!" -o Apple.PNG
+cmp -s first.png Apple.PNG || fail "expected the same bytes under a name in capital letters"
+for name in - /dev/stdout; do
+  "$generate" --model "$model" --steps 1 "A red  Apple!" -o "$name" > piped.png 2> err || fail "cannot write to $name"
+  cmp -s first.png piped.png || fail "expected the same bytes through $name"
+  grep -q '^.*  seed 0  [0-9.]* s$' err || fail "expected the line about the picture on stderr"
+  "$generate" --model "$model" --steps 1 -q "A red  Apple!" -o "$name" 2> err | cat > piped.png
+  cmp -s first.png piped.png && [ ! -s err ] || fail "expected the same bytes through a pipe as $name, and silence"
+done
+mkfifo pipe
+cat pipe > piped.png &
+draw "A red  Apple!" -o pipe
+wait $!
+cmp -s first.png piped.png && says '^pipe  seed 0' || fail "expected the same bytes through a named pipe"
+rm pipe piped.png
+
 # Silence, and odd names.
 draw --quiet "a cat" -o quiet.png
 silent
