@@ -12,13 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "mobilediffusion/core/executor.hpp"
-#if __has_include(<sys/wait.h>)
-#include <sys/wait.h>
-#include <unistd.h>
-#endif
-
 #include "catch.hpp"
+#include "forks.hpp"
+#include "mobilediffusion/core/executor.hpp"
 
 using mobilediffusion::Error;
 using mobilediffusion::Executor;
@@ -200,7 +196,7 @@ TEST_CASE("more threads than the processors are cut to them", "[executor]") {
   CHECK(Executor(1024).scratch_bytes() == static_cast<std::size_t>(available) * 4 * Executor::scratch_floats);
 }
 
-#if __has_include(<sys/wait.h>) && !defined(__SANITIZE_THREAD__)  // the thread sanitizer does not follow forks
+#ifdef TESTS_CAN_FORK
 TEST_CASE("a forked process computes on, with what it inherited and with its own", "[executor]") {
   const Executor ex = Executor::oversubscribed(3);
   const std::vector<Range> expected = ranges(ex, 3, 1);

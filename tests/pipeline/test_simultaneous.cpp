@@ -6,13 +6,10 @@
 #include <thread>
 #include <utility>
 #include <vector>
-#if __has_include(<sys/wait.h>)
-#include <sys/wait.h>
-#include <unistd.h>
-#endif
 
 #include "../io/temporary_folder.hpp"
 #include "catch.hpp"
+#include "forks.hpp"
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/pipeline.hpp"
 #include "model_files.hpp"
@@ -92,7 +89,7 @@ TEST_CASE("a model can be moved; what was moved from says so", "[simultaneous]")
   CHECK(a.generate(apple) == expected);
 }
 
-#if __has_include(<sys/wait.h>) && !defined(__SANITIZE_THREAD__)  // the thread sanitizer does not follow forks
+#ifdef TESTS_CAN_FORK
 TEST_CASE("a forked process draws with the model that it inherited, also amid a picture", "[simultaneous]") {
   const ModelFolder folder;
   Model model(folder.model(), 2);
