@@ -278,13 +278,15 @@ TEST_CASE("numbers that overflow are an error, not a black picture", "[image_to_
       CHECK(error.empty() == words.empty());
     }
   };
+  // In the last two one projection alone is too large, as an adapter with a scale of 1e20 makes it; norms follow it.
   for (const SamplerKind kind : kinds)
-    for (const float factor : {1.0f, 1e4f}) {
-      INFO("weights x " << factor);
+    for (const auto& [factor, where] : {std::pair(1.0f, ""), {1e4f, ""}, {1e20f, "to_v"}, {1e20f, "to_out"}}) {
+      INFO("weights x " << factor << " " << where);
       const TemporaryFolder folder;
       const RandomModel<presets::tiny> random;
       for (const auto& leaf : reflect::leafs(random.weights))
-        for (std::size_t i = 0; i < leaf.type->storage; ++i) leaf.data()[i] *= factor;
+        for (std::size_t i = 0; i < leaf.type->storage && leaf.path.find(where) != std::string::npos; ++i)
+          leaf.data()[i] *= factor;
       Metadata metadata;
       put_sampling(metadata, {kind, 4, 2.0f});
       write_model<presets::tiny>(folder / "m.safetensors", random.weights, small_tokenizer(), Dtype::f32, metadata);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -114,6 +115,15 @@ struct NormSource {
   }
 }
 
+// 1 / sqrt(variance + eps); rounding may leave a variance below 0. One that overflowed gives NaN: 0 would hide it in a flat
+// result.
+template <class T>
+T inverse_deviation(T variance, T eps) {
+  constexpr T most = static_cast<T>(std::numeric_limits<float>::max());
+  if (!(variance <= most)) return std::numeric_limits<T>::quiet_NaN();
+  return T{1} / std::sqrt(std::max(T{0}, variance) + eps);
+}
+
 // Channels whose sums are joined together, in doubles on the stack.
 inline constexpr std::size_t joined_channels = 256;
 
@@ -147,9 +157,9 @@ inline constexpr std::size_t joined_channels = 256;
         a += first[c];
         b += second[c];
         if ((at + 1) % per_group != 0) continue;
-        const double offset = a / count, variance = std::max(0.0, b / count - offset * offset);
+        const double offset = a / count, variance = b / count - offset * offset;
         *statistics++ = static_cast<float>(shift[c] + offset);
-        *statistics++ = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
+        *statistics++ = static_cast<float>(inverse_deviation(variance, static_cast<double>(eps)));
         a = b = 0.0;
       }
     }
@@ -297,8 +307,8 @@ inline void layer_norm(const Executor& ex, const float* x, float* y, std::size_t
         q0 = simd::fma(d, d, q0);
       });
       const float rest = simd::sum(s0 + s1) / count;
-      const float variance = std::max(0.0f, simd::sum(q0 + q1) / count - rest * rest);
-      const float mean = center + rest, inverse = 1.0f / std::sqrt(variance + eps);
+      const float variance = simd::sum(q0 + q1) / count - rest * rest;
+      const float mean = center + rest, inverse = detail::inverse_deviation(variance, eps);
       statistics[2 * r] = mean;
       statistics[2 * r + 1] = inverse;
       const simd::Batch mean_v = simd::splat(mean), inverse_v = simd::splat(inverse);
