@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
       for (auto* path : {&options.from, &options.goals})
         if (path->empty()) *path = options.out / ("emoji_" + std::to_string(options.until) + "_steps.safetensors");
     options.precision = precision == "bf16" ? md::Precision::bf16 : md::Precision::fp32;
-    std::filesystem::create_directories(options.out);
+    md::create_folders(options.out);
     emoji::DistillationData data(options);
     if (stage == "progressive" || stage == "all") emoji::train_progressive(data);
     if (stage == "ufogen" || stage == "all") emoji::train_ufogen(data);

@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
   examples::add_format(app, [&](md::Format f) { format = f; });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
-    if (!std::filesystem::exists(o.model)) write_random_model(o.model, 1);
+    if (!md::path_exists(o.model)) write_random_model(o.model, 1);
     if (format == md::Format::bf16) run<md::Format::bf16>(o);
     else if (format == md::Format::int8) run<md::Format::int8>(o);
     else run<md::Format::fp32>(o);

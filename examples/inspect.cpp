@@ -110,7 +110,7 @@ void print_file(const std::string& path, bool csv) {
       std::string shape;
       for (const std::size_t d : t.shape) shape += join({shape.empty() ? "" : "x", d});
       const std::string name = printable(t.name), dtype(md::name_of(t.dtype));
-      std::printf("%s,%s,%s,%zu,%zu\n", name.c_str(), dtype.c_str(), shape.c_str(), t.count(), t.bytes.size());
+      std::printf("%s,%s,%s,%zu,%zu\n", name.c_str(), dtype.c_str(), shape.c_str(), t.count(), t.size);
     }
     return;
   }
@@ -124,7 +124,7 @@ void print_file(const std::string& path, bool csv) {
     for (Group* g : {&groups[group_of(t.name)], &all}) {
       ++g->tensors;
       g->elements += t.count();
-      g->bytes += t.bytes.size();
+      g->bytes += t.size;
       g->dtypes.emplace(md::name_of(t.dtype));
     }
   }

@@ -60,7 +60,7 @@ void print_in_two_colours(std::span<std::uint8_t> rgb) {
 // alone, twice and beside others, and a dozen that it knows as they are, lest everything becomes the new one (Ruiz et al., arXiv
 // 2208.12242).
 void draw_demo(const std::string& kind, const fs::path& folder) {
-  fs::create_directories(folder);
+  md::create_folders(folder);
   const bool style = kind == "style";
   const auto names = emoji::read_names();
   const emoji::Vocabulary vocabulary(emoji::Level::objects, names);
@@ -104,12 +104,10 @@ struct Handful {
 
 Handful read_handful(const fs::path& folder, md::Fit fit, const md::Tokenizer& tokenizer, emoji::Autoencoder& vae) {
   std::vector<fs::path> paths;
-  if (fs::is_directory(folder))
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (const auto kind = examples::extension_of(entry.path()); kind == "png" || kind == "jpg" || kind == "jpeg")
-        paths.push_back(entry.path());
+  if (md::is_folder(folder))
+    for (const fs::path& path : md::paths_in(folder))
+      if (const auto kind = examples::extension_of(path); kind == "png" || kind == "jpg" || kind == "jpeg") paths.push_back(path);
   if (paths.empty()) throw md::Error("pictures: expected a folder of .png or .jpg files, found none in " + folder.string());
-  std::sort(paths.begin(), paths.end());
   Handful h;
   h.size = paths.size();
   h.latents.resize(h.size * emoji::Autoencoder::latents);

@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
     options.out = out;
     options.level = emoji::level_from(level);
     options.precision = precision == "bf16" ? md::Precision::bf16 : md::Precision::fp32;
-    std::filesystem::create_directories(options.out);
+    md::create_folders(options.out);
     if (stage == "vae" || stage == "all") emoji::train_vae(options);
     if (stage == "decoder" || stage == "all") emoji::train_vae(options, true);
     if (stage == "diffusion" || stage == "all") emoji::train_diffusion(options);

@@ -26,7 +26,7 @@ std::string folder_name(std::string_view name) {
 }
 
 std::optional<Outcome> read_results(const std::filesystem::path& path, const md::Metadata& identity) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!md::path_exists(path)) return std::nullopt;
   try {
     const auto json = nlohmann::ordered_json::parse(md::read_file(path));
     for (const auto& [key, value] : identity)
@@ -103,7 +103,7 @@ std::vector<Trained> train_variants(const TrainingPlan& plan) {
       if (!outcome && wanted) {
         if (!data) data.emplace(plan, seed);
         std::fprintf(stderr, "seed %zu, row %zu: %s\n", static_cast<std::size_t>(seed), i, std::string(variants[i].name).c_str());
-        std::filesystem::create_directories(folder);
+        md::create_folders(folder);
         outcome = demos[i].train(plan, seed, *data, folder, identity);
         write_results(folder / "results.json", measured, variants[i].name, *outcome);
       }

@@ -81,7 +81,7 @@ class LatentCache {
 // The tokenizer is learnt once, from the captions of everything, so that a wider vocabulary can train on.
 inline std::string tokenizer_model(const TrainingOptions& o, const std::vector<Entry>& entries) {
   const auto path = o.out / "tokenizer.model";
-  if (std::filesystem::exists(path)) return md::read_file(path);
+  if (md::path_exists(path)) return md::read_file(path);
   const Vocabulary all(Level::all, entries);
   const Dataset dataset(all, visibility_of(load_bitmaps(all)), o.seed);
   const std::string model = md::train_tokenizer(dataset.captions(), demo.text.vocabulary);
@@ -109,14 +109,13 @@ void train_on(md::train::DiffusionTrainer<M>& trainer, const LatentCache& cache,
       std::is_same_v<md::TextEncoder<M.text>, md::TextEncoder<demo.text>> && std::is_same_v<md::Vae<M.vae>, md::Vae<demo.vae>>,
       "captions and latents are cached for the demo's text encoder and autoencoder");
   const auto checkpoint = o.out / "diffusion.checkpoint.safetensors";
-  remove_leftovers(checkpoint);
-  if (!o.from.empty() && !std::filesystem::exists(checkpoint)) {
+  if (!o.from.empty() && !md::path_exists(checkpoint)) {
     const md::SafetensorsFile file(o.from);
     md::check_model<M>(file);
     md::read_weights(file, "", trainer.state.weights);
     trainer.state.start_average();
   }
-  if (std::filesystem::exists(checkpoint)) {
+  if (md::path_exists(checkpoint)) {
     const md::Metadata metadata = trainer.state.load(checkpoint);
     for (const auto& [key, value] : identity)
       if (const auto at = metadata.find(key); at != metadata.end() && at->second != value)

@@ -268,9 +268,8 @@ inline void train_progressive(DistillationData& data) {
   options.optimizer.ema_decay = 0.998f;
   md::train::DistillationTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder, data.base.weights.unet);
   const auto checkpoint = o.out / "progressive.checkpoint.safetensors";
-  remove_leftovers(checkpoint);
   const md::Metadata identity = data.identity();
-  if (std::filesystem::exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
+  if (md::path_exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
   const auto done = [&] { return trainer.round() * o.round_steps + trainer.state.step; };
   std::size_t rounds = 1;
   for (std::size_t n = o.first; n > o.until; n /= 2) ++rounds;
@@ -379,10 +378,9 @@ inline void train_ufogen(DistillationData& data) {
   md::train::UfogenTrainer<demo> trainer(data.ex, options, data.base.weights.text_encoder,
                                          from ? from->weights.unet : data.base.weights.unet);
   const auto checkpoint = o.out / "ufogen.checkpoint.safetensors";
-  remove_leftovers(checkpoint);
   md::Metadata identity = data.identity();
   identity["goals"] = o.goals.empty() ? "none" : file_checksum(o.goals);
-  if (std::filesystem::exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
+  if (md::path_exists(checkpoint)) data.check_identity(identity, checkpoint, trainer.load(checkpoint));
   const std::size_t begin = trainer.generator.step;
   Log log(o.out / "ufogen.csv", begin,
           "step,seconds,samples_per_second,generator_loss,adversarial,reconstruction,one_step_error,logit_fake,"

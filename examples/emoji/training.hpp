@@ -97,13 +97,4 @@ inline Level trained_level(const md::Metadata& metadata, const std::vector<Entry
   return Level::animals_and_foods;
 }
 
-// What writers of this file left behind when they were killed: as large as the file itself.
-inline void remove_leftovers(const std::filesystem::path& file) {
-  const std::string prefix = file.filename().string() + ".tmp-";
-  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path())) {
-    std::error_code ignored;
-    if (entry.path().filename().string().starts_with(prefix)) std::filesystem::remove(entry.path(), ignored);
-  }
-}
-
 }  // namespace emoji

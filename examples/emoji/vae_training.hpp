@@ -34,8 +34,7 @@ inline void train_vae(const TrainingOptions& o, bool decoder_only = false) {
   options.optimizer.ema_decay = 0.998f;
   md::train::VaeTrainer<demo.vae> trainer(ex, options);
   const auto checkpoint = o.out / (name + ".checkpoint.safetensors"), result = o.out / "vae.safetensors";
-  remove_leftovers(checkpoint);
-  if (std::filesystem::exists(checkpoint)) {
+  if (md::path_exists(checkpoint)) {
     trainer.state.load(checkpoint);
   } else if (decoder_only) {
     const md::SafetensorsFile file(result);

@@ -12,7 +12,9 @@
 #include <string_view>
 
 #include "config/presets.hpp"
+#include "folder_config.hpp"
 #include "io/clip_folder.hpp"
+#include "io/json.hpp"
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
 
@@ -32,7 +34,8 @@ inline constexpr std::array<KnownUnet, 7> known_unets{{{"presets::sd15", 686, 85
                                                        {"presets::bk_sdm_tiny", 358, 323'384'964},
                                                        {"presets::full", 496, 391'726'152},
                                                        {"presets::lite", 454, 261'518'280}}};
-inline std::string preset_of(std::span<const TensorView> tensors) {
+template <class Tensors>
+std::string preset_of(const Tensors& tensors) {
   std::size_t parameters = 0;
   for (const TensorView& t : tensors) parameters += t.count();
   for (const KnownUnet& k : known_unets)
@@ -40,10 +43,33 @@ inline std::string preset_of(std::span<const TensorView> tensors) {
   return "";
 }
 
-inline nlohmann::json read_json(const std::filesystem::path& path) {
-  auto json = nlohmann::json::parse(read_file(path), nullptr, false);
-  if (!json.is_object()) throw Error(join({"file ", printable(path.string()), ": expected a JSON object"}));
-  return json;
+inline constexpr auto never_ignored = [](std::string_view) { return false; };
+// What a text encoder's file may hold besides: a constant of old ones, the projections of CLIP's two halves, its other half.
+inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
+  return name.ends_with("position_ids") || name == "text_projection.weight" || name == "visual_projection.weight" ||
+         name == "logit_scale" || name.starts_with("vision_model.");
+};
+
+// Throws Error, with what it is, for a file of weights that is none of this library but well known.
+inline void check_kind(const SafetensorsFile& file) {
+  if (file.metadata().contains(fingerprint_key)) return;
+  const auto holds = [&](auto&& is) {
+    return std::any_of(file.tensors().begin(), file.tensors().end(),
+                       [&](const TensorView& t) { return is(std::string_view(t.name)); });
+  };
+  const auto fail = [&](const char* found) {
+    throw Error(join({"file ", printable(file.name()),
+                      ": expected a model of this library, or a folder of the diffusers layout, found ", found}));
+  };
+  if (holds([](auto n) { return n.starts_with("model.diffusion_model.") || n.starts_with("first_stage_model."); }))
+    fail(
+        "a one-file checkpoint of the LDM layout (original Stable Diffusion), which is not read so far; diffusers converts it to "
+        "a folder");
+  if (holds([](auto n) { return n.find("lora") != n.npos || n.find("hada_w") != n.npos || n.find("lokr_w") != n.npos; }))
+    fail("adapters (LoRA) without a model");
+  if (holds([](auto n) { return n.starts_with("down_blocks.") || n.starts_with("input_blocks."); })) fail("a UNet alone");
+  if (holds([](auto n) { return n.starts_with("decoder.conv_in."); })) fail("an autoencoder alone");
+  if (holds([](auto n) { return n.starts_with("text_model."); })) fail("a text encoder alone");
 }
 
 }  // namespace detail
@@ -54,31 +80,34 @@ class ModelSource {
  public:
   // path: a file that write_model wrote, or a folder as diffusers lays it out: unet/diffusion_pytorch_model, vae/
   // diffusion_pytorch_model and text_encoder/model (safetensors, sharded or not, F32, F16 or BF16), tokenizer/ with CLIP's
-  // vocab.json and merges.txt, or tokenizer.json. Throws Error naming the file, the tensor, what was expected and what was
-  // found; for the UNet of another preset also its name.
+  // vocab.json and merges.txt, or tokenizer.json. Their config.json and scheduler/scheduler_config.json, where they are there,
+  // must not contradict the configuration (folder_config.hpp). Throws Error naming the file, the tensor, what was expected and
+  // what was found; for the UNet of another preset also its name.
   explicit ModelSource(const std::filesystem::path& path) : path_(path) {
-    if (!std::filesystem::is_directory(path)) {
+    if (kind_of(path) != PathKind::folder) {
       file_.emplace(path);
+      detail::check_kind(*file_);
       check_model<M>(*file_);
       return;
     }
-    if (!std::filesystem::is_directory(path / "unet"))
-      throw Error(
-          detail::join({"file ", detail::printable(path.string()),
-                        ": cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing"}));
+    if (!is_folder(path / "unet")) {
+      const bool part = path_exists(path / "config.json") && !path_exists(path / "model_index.json");
+      detail::fail_file(path, {"cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing",
+                               part ? "; it looks like one network of such a folder: give the folder around it" : ""});
+    }
     unet_.emplace(path / "unet", "diffusion_pytorch_model");
     try {
-      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
+      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_, detail::never_ignored);
     } catch (const Error& e) {
       const std::string preset = detail::preset_of(unet_->tensors());
       if (preset.empty()) throw;
       throw Error(detail::join({e.what(), " (these are the tensors of ", preset, ")"}));
     }
     vae_.emplace(path / "vae", "diffusion_pytorch_model");
-    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_, detail::never_ignored);
     text_encoder_.emplace(path / "text_encoder", "model");
-    check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_);
-    check_prediction();
+    check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
+    check_configs();
   }
 
   // Throws Error for one that is missing, damaged, or of more tokens than the text encoder knows.
@@ -86,7 +115,7 @@ class ModelSource {
     if (file_) return read_tokenizer(*file_, M.text.vocabulary);
     Tokenizer tokenizer = read_clip_tokenizer(path_ / "tokenizer");
     if (tokenizer.vocabulary() > M.text.vocabulary)
-      throw Error(detail::join({"folder ", detail::printable((path_ / "tokenizer").string()), ": expected at most ",
+      throw Error(detail::join({"folder ", detail::printable(detail::path_text(path_ / "tokenizer")), ": expected at most ",
                                 M.text.vocabulary, " tokens, found ", tokenizer.vocabulary()}));
     return tokenizer;
   }
@@ -105,19 +134,15 @@ class ModelSource {
   }
 
  private:
-  // The same tensors may have learnt to put out noise or v: a mix-up would only show in the pictures.
-  void check_prediction() const {
-    const auto path = path_ / "scheduler" / "scheduler_config.json";
-    if (!std::filesystem::exists(path)) return;
-    const auto json = detail::read_json(path);
-    const auto at = json.find("prediction_type");
-    if (at == json.end() || !at->is_string()) return;
-    constexpr std::string_view expected = M.sampler.prediction == Prediction::v         ? "v_prediction"
-                                          : M.sampler.prediction == Prediction::epsilon ? "epsilon"
-                                                                                        : "sample";
-    if (const auto found = at->get<std::string>(); found != expected)
-      throw Error(detail::join({"file ", detail::printable(path.string()), ": prediction_type: expected ", expected, ", found ",
-                                detail::printable(found), "; set the configuration's `sampler.prediction`"}));
+  // What tensors cannot show. A folder may lack these files: then the configuration is believed.
+  void check_configs() const {
+    const auto check = [&](const char* folder, const char* name, auto&& f, const auto& config) {
+      if (const auto path = path_ / folder / name; path_exists(path)) f(path, config);
+    };
+    check("unet", "config.json", detail::check_unet_config, M.unet);
+    check("vae", "config.json", detail::check_vae_config, M.vae);
+    check("text_encoder", "config.json", detail::check_text_encoder_config, M.text);
+    check("scheduler", "scheduler_config.json", detail::check_scheduler_config, M.sampler);
   }
 
   std::filesystem::path path_;

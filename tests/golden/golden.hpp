@@ -48,7 +48,7 @@ class Case {
   const std::int32_t* ids(const std::string& name) {
     const auto& t = *file_.find(prefix_ + "inputs/" + name);
     ids_.resize(t.count());
-    std::memcpy(ids_.data(), t.bytes.data(), t.bytes.size());
+    file_.read_bytes(t, std::as_writable_bytes(std::span(ids_)));
     return ids_.data();
   }
   // Memory for what a pass computes. Assigned starts as NaN, so that what is left out or read before shows.

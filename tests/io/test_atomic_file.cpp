@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files are replaced whole or not at all, and failures say why.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "catch.hpp"
@@ -106,6 +110,74 @@ TEST_CASE("a replaced file keeps its permissions, a link stays a link", "[io][at
   CHECK(fs::is_symlink(fs::symlink_status(folder / "link")));
   CHECK(read_file(folder / "file") == "y");
   CHECK(fs::status(folder / "file").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+}
+
+TEST_CASE("a link to what is yet to be is followed, whatever it leads through", "[io][atomic_file]") {
+  const TemporaryFolder folder;
+  namespace fs = std::filesystem;
+  fs::create_directory(folder / "there");
+  fs::create_symlink("there/second", folder / "first");
+  fs::create_symlink("third", folder / "there/second");
+  write_file(folder / "first", "new");
+  CHECK(fs::is_symlink(fs::symlink_status(folder / "first")));
+  CHECK(fs::is_symlink(fs::symlink_status(folder / "there/second")));
+  CHECK(read_file(folder / "there/third") == "new");
+  fs::create_symlink((folder / "absolute").string(), folder / "link");
+  write_file(folder / "link", "text");
+  CHECK(read_file(folder / "absolute") == "text");
+  fs::create_symlink("nowhere/file", folder / "lost");
+  expect(error_of([&] { write_file(folder / "lost", "x"); }), "lost\": cannot create: No such file");
+  CHECK(fs::is_symlink(fs::symlink_status(folder / "lost")));
+}
+
+TEST_CASE("names that are too long and links in a circle are errors like others", "[io][atomic_file]") {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("b", folder / "a");
+  std::filesystem::create_symlink("a", folder / "b");
+  const std::string name(256, 'n');
+  expect(error_of([&] { write_file(folder / "a", "x"); }), "a\": cannot follow the symbolic link: ");
+  expect(error_of([&] { read_file(folder / "a"); }), "a\": cannot open: ");
+  expect(error_of([&] { write_file(folder / name, "x"); }), "cannot create: File name too long");
+  expect(error_of([&] { read_file(folder / name); }), "cannot open: File name too long");
+  expect(error_of([&] { path_exists(folder / name); }), "cannot open: File name too long");
+  expect(error_of([&] { create_folders(folder / "a" / "c"); }), "cannot create the folder: ");
+  expect(error_of([&] { paths_in(folder / "a"); }), "cannot list the folder: ");
+  CHECK_FALSE(path_exists(folder / "c"));
+  CHECK(paths_in(folder / "").size() == 2);
+  // The longest name that a file may have leaves none for the usual temporary.
+  write_file(folder / name.substr(1), "x");
+  CHECK(read_file(folder / name.substr(1)) == "x");
+  CHECK(folder.files() == 3);
+}
+
+TEST_CASE("what a killed writer left is removed by the next, what a living one writes is not", "[io][atomic_file]") {
+  const TemporaryFolder folder;
+  const auto put = [&](const char* name) { std::ofstream(folder / name) << "left over"; };
+  put("file.tmp");
+  write_file(folder / "file", "new");
+  CHECK(read_file(folder / "file") == "new");
+  CHECK(folder.files() == 1);
+  // Two at once, and what is left of a third.
+  AtomicFile first(folder / "file");
+  put("file.tmp-1");
+  AtomicFile second(folder / "file");
+  first.write("first");
+  second.write("second");
+  CHECK(folder.files() == 3);
+  second.commit();
+  CHECK(read_file(folder / "file") == "second");
+  first.commit();
+  CHECK(read_file(folder / "file") == "first");
+  CHECK(folder.files() == 1);
+  // A temporary that is no file, or somebody else's, is left alone.
+  std::filesystem::create_directory(folder / "file.tmp");
+  put("file.tmp-1");
+  const int other = ::open((folder / "file.tmp-1").c_str(), O_RDONLY);
+  REQUIRE(::flock(other, LOCK_EX) == 0);
+  write_file(folder / "file", "third");
+  CHECK(read_file(folder / "file") == "third");
+  CHECK(folder.files() == 3);
+  ::close(other);
 }
 
 TEST_CASE("reading refuses what is missing, too long or no file", "[io][atomic_file]") {

@@ -88,7 +88,7 @@ inline std::vector<WrongModel> wrong_models() {
          tensor(t, bias).dtype = md::Dtype::f64;
          tensor(t, bias).fill = [](std::span<std::byte>) {};
        },
-       {bias, "expected dtype F32, F16 or BF16, found F64"}},
+       {bias, "expected dtype F32, F16, BF16, F8_E4M3 or F8_E5M2, found F64"}},
       {"nan",
        [=](Tensors& t, auto&) { put_last_float(tensor(t, bias), std::numeric_limits<float>::quiet_NaN()); },
        {bias, "expected finite numbers"}},

@@ -100,6 +100,8 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   write_safetensors(root / "vae" / "diffusion_pytorch_model.safetensors", vae, {});
   list_weights(text, "", random.weights.text_encoder, Dtype::f32);
   text.push_back({.name = "text_model.embeddings.position_ids", .dtype = Dtype::i64, .shape = {0}, .fill = [](auto) {}});
+  for (const char* name : {"text_projection.weight", "logit_scale", "vision_model.embeddings.class_embedding"})
+    text.push_back({.name = name, .shape = {0}});
   write_safetensors(root / "text_encoder" / "model.safetensors", text, {});
   Tiny old(root, 1);
   CHECK(picture(old) == expected);
@@ -130,6 +132,12 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   Tiny variant(root, 1);
   CHECK(picture(variant) == expected);
 
+  // As older folders call it.
+  std::filesystem::rename(root / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json",
+                          root / "unet" / "diffusion_pytorch_model.safetensors.fp16.index.json");
+  Tiny older(root, 1);
+  CHECK(picture(older) == expected);
+
   // Half precision, by its usual file name.
   write_folder(folder / "half", random.weights, {}, Dtype::f16);
   for (const char* path : {"unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"})
@@ -157,6 +165,9 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
   CHECK(refusal({}).empty());
   expect(refusal(without("conv_in.bias")), "tensor \"conv_in.bias\": missing, expected shape [8]");
   expect(refusal([](Tensors& t) { t.push_back({.name = "extra", .shape = {0}}); }), "tensor \"extra\": unknown to the model");
+  // Also one without elements where a known one begins.
+  expect(refusal([](Tensors& t) { t.insert(t.begin(), {.name = "extra", .shape = {0}}); }),
+         "tensor \"extra\": unknown to the model");
   expect(refusal([](Tensors& t) { std::swap(tensor(t, "conv_in.weight").shape[0], tensor(t, "conv_in.weight").shape[1]); }),
          "tensor \"conv_in.weight\": expected shape [8, 3, 3, 3], found [3, 8, 3, 3]");
   expect(refusal([](Tensors& t) { put_last_float(tensor(t, "conv_in.bias"), std::numeric_limits<float>::quiet_NaN()); }),
@@ -165,7 +176,7 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
            TensorToWrite& b = tensor(t, "conv_in.bias");
            b = {.name = b.name, .dtype = Dtype::i32, .shape = {8}, .fill = [](auto) {}};
          }),
-         "expected dtype F32, F16 or BF16, found I32");
+         "expected dtype F32, F16, BF16, F8_E4M3 or F8_E5M2, found I32");
 
   const auto remove = [](const char* what) { return [=](const auto& root) { std::filesystem::remove_all(root / what); }; };
   const auto replace = [](const char* what, const char* with) {
@@ -177,7 +188,27 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
   expect(refusal({}, replace("tokenizer/vocab.json", "{}")), "vocab.json: expected an object");
   expect(refusal({}, replace("tokenizer/special_tokens_map.json", R"({"pad_token": "<pad>"})")), "\"<pad>\": missing");
   expect(refusal({}, replace("scheduler/scheduler_config.json", R"({"prediction_type": "epsilon"})")),
-         "prediction_type: expected v_prediction, found \"epsilon\"");
+         "scheduler_config.json\": prediction_type: expected v_prediction (the configuration's `sampler.prediction`), found "
+         "\"epsilon\"");
+  expect(refusal({}, replace("scheduler/scheduler_config.json", "{}")), "found none, which means \"epsilon\"");
+  expect(refusal({}, replace("unet/config.json", R"({"attention_head_dim": [7, 2, 3]})")),
+         "norm_num_groups: expected 4, found none");
+  expect(refusal({}, replace("unet/config.json", R"({"attention_head_dim": 2})")),
+         "unet/config.json\": attention_head_dim: expected ");
+  expect(refusal({}, replace("vae/config.json", R"({"scaling_factor": 2})")),
+         "vae/config.json\": scaling_factor: expected 1.0, found 2");
+  expect(refusal({}, replace("text_encoder/config.json", R"({"num_attention_heads": 4})")),
+         "text_encoder/config.json\": num_attention_heads: expected 2, found 4");
+  expect(refusal({}, replace("unet/config.json", "[")), "unet/config.json\": expected a JSON object");
+  expect(refusal({}, replace("tokenizer/special_tokens_map.json", "[")), "special_tokens_map.json\": expected a JSON object");
+  expect(refusal({}, [](const auto& root) { write_file(root / "tokenizer/tokenizer_config.json", std::string(2 << 20, ' ')); }),
+         "at most 1048576 are expected");
+  expect(refusal({},
+                 [](const auto& root) {
+                   std::filesystem::remove(root / unet_file);
+                   write_file(root / "unet/diffusion_pytorch_model.bin", "x");
+                 }),
+         "found neither; diffusion_pytorch_model.bin is there, but pickles are not read");
   expect(refusal({}, replace("vae/diffusion_pytorch_model.safetensors", "12345678")), "diffusion_pytorch_model.safetensors");
 
   const auto sharded = [&](const std::function<void(const std::filesystem::path&)>& then) {
@@ -200,11 +231,71 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
          "is not in the index");
 }
 
+TEST_CASE("linear layers may be stored as convolutions of one pixel, and the reverse", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<presets::tiny> random;
+  const auto root = folder / "model";
+  write_folder(root, random.weights);
+  Tiny plain(root, 1);
+  const auto expected = picture(plain);
+  std::size_t flattened = 0, raised = 0;
+  write_folder(root, random.weights, [&](Tensors& tensors) {
+    for (TensorToWrite& t : tensors)
+      if (t.name.ends_with(".proj_in.weight") || t.name.ends_with(".proj_out.weight")) {
+        REQUIRE(t.shape.size() == 4);
+        t.shape.resize(2);
+        ++flattened;
+      } else if (t.name.ends_with(".to_q.weight")) {
+        t.shape.resize(4, 1);
+        ++raised;
+      }
+  });
+  CHECK(flattened > 0);
+  CHECK(raised > 0);
+  Tiny other(root, 1);
+  CHECK(picture(other) == expected);
+  // Other numbers than ones at the end are no such thing.
+  write_folder(root, random.weights, [](Tensors& t) {
+    auto& shape = tensor(t, "conv_in.weight").shape;
+    shape = {8, 3, 9};
+  });
+  expect(error_of([&] { Tiny model(root, 1); }), "tensor \"conv_in.weight\": expected shape [8, 3, 3, 3], found [8, 3, 9]");
+}
+
+TEST_CASE("what is no model of ours says what it is", "[pipeline]") {
+  const TemporaryFolder folder;
+  const auto found = [&](const char* tensor) {
+    const std::vector<float> one(1);
+    write_safetensors(folder / "file", std::vector<TensorToWrite>{{.name = tensor, .shape = {1}, .floats = one}});
+    return error_of([&] { Tiny model(folder / "file", 1); });
+  };
+  expect(found("model.diffusion_model.input_blocks.0.0.weight"), "found a one-file checkpoint of the LDM layout");
+  expect(found("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"), "found adapters (LoRA) without a model");
+  expect(found("down_blocks.0.resnets.0.conv1.weight"), "found a UNet alone");
+  expect(found("decoder.conv_in.weight"), "found an autoencoder alone");
+  expect(found("text_model.final_layer_norm.weight"), "found a text encoder alone");
+  expect(found("something"), "metadata \"mobilediffusion.fingerprint\": missing");
+  const auto at = [&](const std::string& name) { return error_of([&] { Tiny model(folder / name, 1); }); };
+  write_file(folder / "sd.ckpt", "PK\x03\x04 and so on");
+  expect(at("sd.ckpt"), "found a PyTorch archive (.ckpt, .bin, .pt or .pth); convert it");
+  expect(at(std::string(256, 'n')), "cannot open: File name too long");
+  std::filesystem::create_symlink("a", folder / "b");
+  std::filesystem::create_symlink("b", folder / "a");
+  expect(at("a"), "a\": cannot open: ");
+  std::filesystem::create_directory(folder / "empty");
+  expect(at("empty"), "nor a folder of the diffusers layout: unet is missing");
+  write_folder(folder / "model", RandomModel<presets::tiny>().weights);
+  write_file(folder / "model/unet/config.json", "{}");
+  expect(at("model/unet"), "unet is missing; it looks like one network of such a folder");
+  std::filesystem::remove(folder / "model" / unet_file);
+  std::filesystem::create_symlink("diffusion_pytorch_model.safetensors", folder / "model" / unet_file);
+  expect(at("model"), "cannot open: ");
+}
+
 TEST_CASE("the UNet of a known preset is named", "[pipeline]") {
   std::vector<TensorView> tensors(442);
-  const std::vector<std::byte> bytes(16);
-  for (TensorView& t : tensors) t = {.name = "t", .dtype = Dtype::f16, .shape = {1}, .bytes = {bytes.data(), 2}};
+  for (TensorView& t : tensors) t = {.name = "t", .dtype = Dtype::f16, .shape = {1}, .size = 2};
   CHECK(detail::preset_of(tensors).empty());
-  tensors.back().bytes = {bytes.data(), 2 * (579'384'964 - 441)};  // only its size is looked at
+  tensors.back().size = 2 * (579'384'964 - 441);  // only its size is looked at
   CHECK(detail::preset_of(tensors) == "presets::bk_sdm_base");
 }

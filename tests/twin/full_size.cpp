@@ -89,7 +89,7 @@ class Parity {
     const md::TensorView& tensor = inputs_.require(name, shape);
     if (tensor.dtype != md::Dtype::i32) throw md::Error(std::string(name) + ": expected I32");
     Ids values(tensor.count());
-    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    inputs_.read_bytes(tensor, std::as_writable_bytes(std::span(values)));
     return values;
   }
   // run(context, output), as inference runs: packed weights and a stack of no more than planned.

@@ -4,17 +4,11 @@
 
 #include "../core/begin.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,71 +17,30 @@
 
 #include "../core/error.hpp"
 #include "message.hpp"
+#include "system_file.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
-
-namespace detail {
-
-[[noreturn]] inline void fail_file(const std::filesystem::path& path, std::initializer_list<Piece> what) {
-  throw Error(join({"file ", printable(path.string()), ": ", join(what)}));
-}
-[[noreturn]] inline void fail_file_errno(const std::filesystem::path& path, const char* action, int code) {
-  fail_file(path, {"cannot ", action, ": ", std::generic_category().message(code)});
-}
-
-// Owns a descriptor, so that no error path leaks it.
-class Descriptor {
- public:
-  explicit Descriptor(int value = -1) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(value_, other.value_);
-    return *this;
-  }
-  int get() const { return value_; }
-  int release() { return std::exchange(value_, -1); }
-
- private:
-  int value_;
-};
-
-}  // namespace detail
 
 // Replaces a file: write() what it shall hold, then commit(). Until then, and after any failure, the old file is intact
 // and no other trace is left; an object destroyed without commit() discards what was written.
 // Source of the recipe: rename(2), which is atomic inside one file system; the temporary lies in the same folder.
+//
+// A process that is killed cannot remove its temporary. So that they do not pile up, a temporary's name is that of the file
+// with ".tmp" behind it and its writer holds a lock on it, which the system releases with the process: the next writer of
+// the file removes one that is not locked. Several at once take ".tmp-1" and so on. (O_TMPFILE would leave nothing, but
+// such a file cannot replace another one without a name in between, and few file systems have it.)
 class AtomicFile {
  public:
-  // path: a regular file or nothing yet, in a folder that exists; a symbolic link is followed and kept.
-  // Throws Error with the path and the system's reason.
-  explicit AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-    namespace fs = std::filesystem;
-    std::error_code error;
-    target_ = path_;
-    if (fs::is_symlink(fs::symlink_status(path_, error))) {
-      target_ = fs::weakly_canonical(path_, error);
-      if (error) detail::fail_file_errno(path_, "follow the symbolic link", error.value());
-    }
+  // path: a regular file or nothing yet, in a folder that exists; a symbolic link is followed and kept, also one to a
+  // file that is yet to be. Throws Error with the path and the system's reason.
+  explicit AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(followed(path_)) {
     if (target_.filename().empty()) detail::fail_file(path_, {"cannot write: the name of a file is needed, not of a folder"});
-    const fs::file_status old = fs::status(target_, error);
-    if (fs::exists(old) && !fs::is_regular_file(old))
+    std::error_code error;
+    const std::filesystem::file_status old = std::filesystem::status(target_, error);
+    if (std::filesystem::exists(old) && !std::filesystem::is_regular_file(old))
       detail::fail_file(path_, {"cannot write: it exists and is not a regular file"});
-
-    // A name of our own instead of mkstemp: that would create the file readable by its owner only.
-    constexpr int attempts = 100;
-    for (int attempt = 0;; ++attempt) {
-      temporary_ = target_;
-      temporary_ += detail::join({".tmp-", ::getpid(), "-", reinterpret_cast<std::uintptr_t>(this) % 1000000, "-", attempt});
-      file_ = detail::Descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-      if (file_.get() >= 0) break;
-      if (errno != EEXIST || attempt == attempts) detail::fail_file_errno(path_, "create", errno);
-    }
-    if (fs::exists(old)) {  // permissions outlive the contents; where they cannot be set, the default ones do
-      [[maybe_unused]] const int ignored = ::fchmod(file_.get(), static_cast<::mode_t>(old.permissions()) & 07777);
-    }
+    create();
+    if (std::filesystem::exists(old)) detail::system::keep_permissions(file_.get(), old.permissions());
   }
   ~AtomicFile() { discard(); }
   AtomicFile(const AtomicFile&) = delete;
@@ -95,10 +48,10 @@ class AtomicFile {
 
   // Appends. Throws Error (full disk, quota, broken disk); the object is then of no more use.
   void write(std::span<const std::byte> bytes) {
-    if (file_.get() < 0) detail::fail_file(path_, {"cannot write: it is already committed or has failed"});
+    check_open();
     while (!bytes.empty()) {
       constexpr std::size_t most = std::size_t{1} << 30;  // some systems refuse more in one call
-      const ::ssize_t n = ::write(file_.get(), bytes.data(), std::min(bytes.size(), most));
+      const auto n = detail::system::write_some(file_.get(), bytes.first(std::min(bytes.size(), most)));
       if (n < 0) {
         if (errno == EINTR) continue;
         abandon("write", errno);
@@ -112,24 +65,84 @@ class AtomicFile {
 
   // Makes the new contents durable and visible under the path, in that order. Throws Error.
   void commit() {
-    if (file_.get() < 0) detail::fail_file(path_, {"cannot write: it is already committed or has failed"});
-    if (::fsync(file_.get()) != 0) abandon("flush", errno);
-    if (::close(file_.release()) != 0) abandon("close", errno);  // network file systems report a full disk here
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) abandon("replace", errno);
+    check_open();
+    if (const int code = detail::system::flush(file_.get()); code != 0) abandon("flush", code);
+    if (const int code = detail::system::replace(file_, temporary_, target_); code != 0) abandon("replace", code);
     temporary_.clear();
-    const std::filesystem::path folder = target_.has_parent_path() ? target_.parent_path() : ".";
-    const detail::Descriptor directory(::open(folder.c_str(), O_RDONLY | O_CLOEXEC));
-    if (directory.get() >= 0) ::fsync(directory.get());  // best effort: the rename itself survives a power cut
+    if (const int code = file_.close(); code != 0) abandon("close", code);
+    detail::system::flush_folder(target_.has_parent_path() ? target_.parent_path() : ".");
   }
 
   const std::filesystem::path& path() const { return path_; }
   std::size_t size() const { return size_; }  // bytes written so far
 
  private:
-  void discard() noexcept {
-    file_ = detail::Descriptor();
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  // Where a symbolic link leads, whether or not something is there.
+  static std::filesystem::path followed(const std::filesystem::path& path) {
+    std::filesystem::path at = path;
+    std::error_code error;
+    constexpr int most = 40;  // what Linux follows
+    for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(at, error)); ++links) {
+      if (links == most) detail::fail_file_errno(path, "follow the symbolic link", ELOOP);
+      const std::filesystem::path to = std::filesystem::read_symlink(at, error);
+      if (error) detail::fail_file(path, "follow the symbolic link", error);
+      at = at.parent_path() / to;  // `to` alone where it is absolute
+    }
+    return at;
+  }
+
+  void create() {
+    constexpr int writers = 100;  // of one file at once
+    for (int slot = 0; slot < writers; ++slot) {
+      temporary_ = temporary_name(slot);
+      for (int attempt = 0; attempt < 10; ++attempt) {
+        const int code = detail::system::create_locked(temporary_, file_);
+        if (code == 0) return;
+        file_.close();
+        if (code == EAGAIN) continue;                         // removed by another writer before it was locked
+        const bool taken = code == EEXIST || code == EACCES;  // Windows says access for what somebody has open
+        if (!taken || (code == EACCES && !exists_now(temporary_))) {
+          temporary_.clear();
+          detail::fail_file_errno(path_, "create", code);
+        }
+        if (!detail::system::remove_unlocked(temporary_)) break;
+      }
+    }
     temporary_.clear();
+    detail::fail_file(path_, {"cannot create: more than ", writers, " temporary files of other writers are beside it"});
+  }
+  static bool exists_now(const std::filesystem::path& path) {
+    std::error_code error;
+    return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+  }
+  // Of at most 255 letters, which is what file systems take, where the target's own name is.
+  std::filesystem::path temporary_name(int slot) const {
+    auto name = target_.filename().native();
+    constexpr std::size_t longest = 240;
+    if (name.size() > longest && name.size() <= 255) {
+      std::size_t end = longest;
+      while (end > 0 && (static_cast<unsigned>(name[end]) & 0xC0u) == 0x80u) --end;  // whole characters of UTF-8
+      name.resize(end);
+    }
+    std::filesystem::path out = target_.parent_path() / name;
+    out += ".tmp";
+    if (slot > 0) out += "-" + std::to_string(slot);
+    return out;
+  }
+
+  void check_open() const {
+    if (!file_.is_open()) detail::fail_file(path_, {"cannot write: it is already committed or has failed"});
+  }
+  void discard() noexcept {
+    if (!temporary_.empty()) {
+#if defined(_WIN32)
+      file_.close();  // what is open cannot be removed there
+#endif
+      std::error_code ignored;
+      std::filesystem::remove(temporary_, ignored);  // under its lock
+      temporary_.clear();
+    }
+    file_.close();
   }
   [[noreturn]] void abandon(const char* action, int code) {
     discard();
@@ -153,23 +166,10 @@ inline void write_file(const std::filesystem::path& path, std::string_view text)
 
 // The bytes of a regular file of at most `limit` bytes. Throws Error.
 inline std::string read_file(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 30) {
-  // Non-blocking, so that a named pipe is refused below instead of waited for.
-  const detail::Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) detail::fail_file_errno(path, "open", errno);
-  struct ::stat info {};
-  if (::fstat(file.get(), &info) != 0) detail::fail_file_errno(path, "read", errno);
-  if (!S_ISREG(info.st_mode)) detail::fail_file(path, {"cannot read: it is not a regular file"});
-  if (static_cast<std::uintmax_t>(info.st_size) > limit)
-    detail::fail_file(path, {"cannot read: ", info.st_size, " bytes, at most ", limit, " are expected"});
-  std::string bytes(static_cast<std::size_t>(info.st_size), '\0');
-  std::size_t have = 0;
-  while (have < bytes.size()) {
-    const ::ssize_t n = ::read(file.get(), bytes.data() + have, bytes.size() - have);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) detail::fail_file_errno(path, "read", errno);
-    if (n == 0) detail::fail_file(path, {"cannot read: it became shorter meanwhile"});
-    have += static_cast<std::size_t>(n);
-  }
+  const detail::InputFile file(path);
+  if (file.size() > limit) detail::fail_file(path, {"cannot read: ", file.size(), " bytes, at most ", limit, " are expected"});
+  std::string bytes(static_cast<std::size_t>(file.size()), '\0');
+  file.read(0, std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
 

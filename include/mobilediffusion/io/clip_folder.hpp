@@ -13,6 +13,7 @@
 #include "../core/error.hpp"
 #include "atomic_file.hpp"
 #include "clip_bpe.hpp"
+#include "json.hpp"
 #include "message.hpp"
 #include "tokenizer.hpp"
 
@@ -26,8 +27,8 @@ namespace detail {
 inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep) {
   std::array<std::pair<std::string, nlohmann::json>, 2> files{{{"special_tokens_map.json", {}}, {"tokenizer_config.json", {}}}};
   for (auto& [name, json] : files)
-    if (std::filesystem::exists(folder / name)) {
-      json = ClipBpe::parse(read_file(folder / name, ClipBpe::longest_file), name);
+    if (path_exists(folder / name)) {
+      json = parse_json(read_file(folder / name, JsonLimits::config_bytes), name);
       if (!json.is_object()) throw Error(join({name, ": expected a JSON object"}));
     }
   std::int32_t pad = bpe.end();
@@ -51,12 +52,12 @@ inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder,
 // Error, which names the folder, for anything else.
 inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
   try {
-    const bool one_file = !std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(folder / "tokenizer.json");
+    const bool one_file = !path_exists(folder / "vocab.json") && path_exists(folder / "tokenizer.json");
     const auto text = [&](const char* name) { return read_file(folder / name, ClipBpe::longest_file); };
     return detail::read_specials(one_file ? ClipBpe(text("tokenizer.json")) : ClipBpe(text("vocab.json"), text("merges.txt")),
                                  folder, one_file);
   } catch (const Error& e) {
-    throw Error(detail::join({"folder ", detail::printable(folder.string()), ": ", e.what()}));
+    throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": ", e.what()}));
   }
 }
 

@@ -5,14 +5,19 @@
 #include "../core/begin.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "json.hpp"
 #include "safetensors.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -21,51 +26,57 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 class WeightFiles {
  public:
   // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16 and
-  // bf16: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json. Throws Error where none of them is there, where
-  // a shard is missing or damaged, and where index and shards disagree.
-  WeightFiles(const std::filesystem::path& folder, const std::string& stem) : name_((folder / stem).string()) {
+  // bf16: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json, or, in older folders,
+  // folder/stem.safetensors.fp16.index.json. Throws Error where none of them is there, where a shard is missing or damaged,
+  // and where index and shards disagree.
+  WeightFiles(const std::filesystem::path& folder, const std::string& stem) : name_(detail::path_text(folder / stem)) {
     for (const std::string variant : {"", ".fp16", ".bf16"}) {
-      const auto single = folder / (stem + variant + ".safetensors"),
-                 index = folder / (stem + ".safetensors.index" + variant + ".json");
-      if (std::filesystem::exists(single)) {
-        name_ = single.string();
+      const auto single = folder / (stem + variant + ".safetensors");
+      if (path_exists(single)) {
+        name_ = detail::path_text(single);
         files_.emplace_back(single);
-      } else if (std::filesystem::exists(index)) {
-        name_ = index.string();
-        open_shards(folder, index);
+      } else {
+        for (const std::string& end : {".index" + variant + ".json", variant + ".index.json"})
+          if (const auto index = folder / (stem + ".safetensors" + end); files_.empty() && path_exists(index)) {
+            name_ = detail::path_text(index);
+            open_shards(folder, index);
+          }
       }
       if (!files_.empty()) break;
     }
-    if (files_.empty())
-      throw Error(detail::join({"folder ", detail::printable(folder.string()), ": expected ", stem, ".safetensors or ", stem,
-                                ".safetensors.index.json with its shards, found neither"}));
-    for (const SafetensorsFile& f : files_)
-      for (const TensorView& t : f.tensors()) tensors_.push_back(t);
+    if (files_.empty()) fail_missing(folder, stem);
+    for (std::size_t f = 0; f < files_.size(); ++f)
+      for (const TensorView& t : files_[f].tensors()) tensors_.push_back({t, f});
+    std::sort(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) { return a.name < b.name; });
   }
 
   const std::string& name() const { return name_; }
-  std::span<const TensorView> tensors() const { return tensors_; }
-  const TensorView* find(std::string_view name) const {
-    for (const SafetensorsFile& f : files_)
-      if (const TensorView* t = f.find(name)) return t;
-    return nullptr;
+  struct Tensor : TensorView {
+    std::size_t file;  // which of the shards
+  };
+  std::span<const Tensor> tensors() const { return tensors_; }  // in the order of their names
+  const Tensor* find(std::string_view name) const {
+    const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                     [](const Tensor& t, std::string_view wanted) { return t.name < wanted; });
+    return at != tensors_.end() && at->name == name ? &*at : nullptr;
   }
-  // As SafetensorsFile's. Autoencoders published before 2023 call an attention's projections query, key, value and proj_attn;
-  // transformers 5 saves a text encoder without the prefix text_model.
+  // As SafetensorsFile's, but shapes may differ by ones at their end: [C,C] of a linear layer and [C,C,1,1] of a convolution are
+  // the same matrix, and tools write either. Autoencoders published before 2023 call an attention's projections query, key, value
+  // and proj_attn; transformers 5 saves a text encoder without the prefix text_model.
   const TensorView& require(std::string_view name, std::span<const std::size_t> shape) const {
-    const TensorView* tensor = find(name);
+    const Tensor* tensor = find(name);
     if (tensor == nullptr) tensor = find(other_name(name));
     if (tensor == nullptr)
       throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(name),
                                 ": missing, expected shape ", detail::to_text(shape)}));
-    if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()))
+    if (!detail::same_shape(shape, tensor->shape))
       throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(name), ": expected shape ",
                                 detail::to_text(shape), ", found ", detail::to_text(tensor->shape)}));
     return *tensor;
   }
+  // tensor: of this object.
   void read_floats(const TensorView& tensor, float* out) const {
-    const auto owner = std::find_if(files_.begin(), files_.end(), [&](const SafetensorsFile& f) { return f.owns(tensor); });
-    (owner == files_.end() ? files_.front() : *owner).read_floats(tensor, out);
+    files_[static_cast<const Tensor&>(tensor).file].read_floats(tensor, out);
   }
 
  private:
@@ -80,23 +91,30 @@ class WeightFiles {
     return out;
   }
 
+  [[noreturn]] static void fail_missing(const std::filesystem::path& folder, const std::string& stem) {
+    std::string hint;
+    for (const std::string& pickle : {stem + ".bin", std::string("pytorch_model.bin"), stem + ".fp16.bin"})
+      if (hint.empty() && path_exists(folder / pickle))
+        hint = detail::join({"; ", pickle, " is there, but pickles are not read: convert it to safetensors"});
+    throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": expected ", stem, ".safetensors or ",
+                              stem, ".safetensors.index.json with its shards, found neither", hint}));
+  }
+
   void open_shards(const std::filesystem::path& folder, const std::filesystem::path& index) {
-    const auto fail = [&](std::initializer_list<detail::Piece> what) {
-      throw Error(detail::join({"file ", detail::printable(index.string()), ": ", detail::join(what)}));
-    };
-    const auto json = nlohmann::json::parse(read_file(index), nullptr, false);
-    if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object() || json["weight_map"].empty())
+    const auto fail = [&](std::initializer_list<detail::Piece> what) { detail::fail_file(index, what); };
+    const auto json = read_json(index, JsonLimits::index_bytes);
+    if (!json.contains("weight_map") || !json["weight_map"].is_object() || json["weight_map"].empty())
       fail({"expected an object \"weight_map\" of tensors and shards"});
     std::map<std::string, std::set<std::string>> shards;  // with the tensors that the index expects of them
     for (const auto& [tensor, shard] : json["weight_map"].items()) {
       if (!shard.is_string()) fail({"tensor ", detail::printable(tensor), ": expected the name of a shard"});
       const std::string file = shard.get<std::string>();
-      if (file.find('/') != std::string::npos || file.find('\\') != std::string::npos)
+      if (file.find_first_of("/\\:") != std::string::npos)
         fail({"tensor ", detail::printable(tensor), ": shard ", detail::printable(file), " is not in this folder"});
       shards[file].insert(tensor);
     }
     for (const auto& [shard, expected] : shards) {
-      if (!std::filesystem::exists(folder / shard)) fail({"shard ", detail::printable(shard), ": missing"});
+      if (!path_exists(folder / shard)) fail({"shard ", detail::printable(shard), ": missing"});
       files_.emplace_back(folder / shard);
       for (const std::string& tensor : expected)
         if (files_.back().find(tensor) == nullptr)
@@ -109,7 +127,7 @@ class WeightFiles {
 
   std::string name_;
   std::vector<SafetensorsFile> files_;
-  std::vector<TensorView> tensors_;
+  std::vector<Tensor> tensors_;
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -33,16 +33,16 @@ inline void to_file_order(const reflect::LeafType& leaf, const float* memory, fl
 }
 }  // namespace detail
 
-// Throws Error unless every leaf of W is in the file under prefix + path with its shape, as F32, F16 or BF16. Reads no data.
+// Throws Error unless every leaf of W is in the file under prefix + path with its shape and a float dtype. Reads no data.
 // File: a SafetensorsFile or WeightFiles.
 template <class W, class File>
 void check_weights(const File& file, std::string_view prefix) {
   W weights{};
   for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
     const TensorView& t = file.require(std::string(prefix) + leaf.path, leaf.type->file_shape);
-    if (t.dtype != Dtype::f32 && t.dtype != Dtype::f16 && t.dtype != Dtype::bf16)
+    if (!is_float(t.dtype))
       throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
-                                ": expected dtype F32, F16 or BF16, found ", name_of(t.dtype)}));
+                                ": expected dtype ", float_dtypes, ", found ", name_of(t.dtype)}));
   }
 }
 
@@ -81,17 +81,16 @@ void read_weights(const File& file, std::string_view prefix, W& weights) {
   });
 }
 
-// check_weights, and that the file holds nothing besides. A constant that old text encoders stored does not count.
-template <class W, class File>
-void check_exactly_weights(const File& file) {
+// check_weights, and that the file holds nothing besides but tensors whose name `ignores` accepts.
+template <class W, class File, class Predicate>
+void check_exactly_weights(const File& file, Predicate&& ignores) {
   check_weights<W>(file, "");
-  std::vector<const std::byte*> wanted;  // where the tensors lie, since they may go by an older name
+  std::vector<const TensorView*> wanted;  // not their names, since they may go by an older one
   W weights{};
-  for (const reflect::LeafView& leaf : reflect::leafs(weights))
-    wanted.push_back(file.require(leaf.path, leaf.type->file_shape).bytes.data());
+  for (const reflect::LeafView& leaf : reflect::leafs(weights)) wanted.push_back(&file.require(leaf.path, leaf.type->file_shape));
   std::sort(wanted.begin(), wanted.end());
-  for (const TensorView& t : file.tensors())
-    if (!t.name.ends_with(".position_ids") && !std::binary_search(wanted.begin(), wanted.end(), t.bytes.data()))
+  for (const auto& t : file.tensors())
+    if (const TensorView* const tensor = &t; !std::binary_search(wanted.begin(), wanted.end(), tensor) && !ignores(t.name))
       throw Error(
           detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
                         ": unknown to the model, expected its ", wanted.size(), " tensors, found ", file.tensors().size()}));

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration files of a folder of the diffusers layout, as far as tensors cannot show what they say: heads, norms,
+// activations, scaling, the noise schedule. What differs from the compiled model is refused by name, since it would only show in
+// the pictures.
+#pragma once
+
+#include "core/begin.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config/config.hpp"
+#include "io/json.hpp"
+#include "io/message.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+namespace detail {
+
+// One of these files; every field is either compared, or known to change nothing, or refused.
+class ConfigFile {
+ public:
+  using Json = nlohmann::json;
+  explicit ConfigFile(const std::filesystem::path& path) : path_(path), json_(read_json(path)) {}
+
+  // What a field says, or what leaving it out means.
+  Json value(std::string_view name, const Json& otherwise) {
+    known_.emplace(name);
+    const auto at = json_.find(name);
+    return at == json_.end() ? otherwise : *at;
+  }
+  // Throws Error unless the field is one of `accepted`, the first of which messages name.
+  void expect(std::string_view name, std::initializer_list<Json> accepted, const Json& otherwise) {
+    const Json found = value(name, otherwise);
+    if (std::none_of(accepted.begin(), accepted.end(), [&](const Json& a) { return same(a, found); }))
+      refuse(name, accepted.begin()->dump(), found);
+  }
+  // The same where leaving it out means what is expected.
+  void expect(std::string_view name, const Json& expected) { expect(name, {expected}, expected); }
+  // Fields that change nothing here, or that tensors show.
+  void ignore(std::initializer_list<std::string_view> names) { known_.insert(names.begin(), names.end()); }
+  // Throws Error for any other field, unless it is off.
+  void finish() const {
+    for (const auto& [name, found] : json_.items())
+      if (!known_.contains(name) && !name.starts_with('_') && !found.is_null() && found != Json(false))
+        fail_file(path_, {"field ", printable(name), ": unknown, so what it changes is not honoured; found ", text(found),
+                          " (leave it out where it changes nothing)"});
+  }
+  [[noreturn]] void refuse(std::string_view name, std::string_view expected, const Json& found) const {
+    const bool absent = !json_.contains(name);
+    fail_file(path_, {name, ": expected ", expected, ", found ", absent ? "none, which means " : "", text(found)});
+  }
+
+ private:
+  static std::string text(const Json& value) {
+    const std::string all = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+    return all.size() <= 100 ? all : all.substr(0, 100) + "...";
+  }
+  // Numbers up to what rounding to fp32 changes; a list of equal values is that value.
+  static bool same(const Json& expected, const Json& found) {
+    if (found.is_array() && !expected.is_array())
+      return !found.empty() && std::all_of(found.begin(), found.end(), [&](const Json& f) { return same(expected, f); });
+    if (!expected.is_number() || !found.is_number()) return expected == found;
+    const double e = expected.get<double>(), f = found.get<double>();
+    return std::fabs(e - f) <= 1e-6 * std::fabs(e);
+  }
+
+  std::filesystem::path path_;
+  Json json_;
+  std::set<std::string, std::less<>> known_;
+};
+
+// diffusers' UNet2DConditionModel.
+inline void check_unet_config(const std::filesystem::path& path, const UnetConfig& c) {
+  ConfigFile file(path);
+  file.expect("_class_name", {"UNet2DConditionModel", "FlaxUNet2DConditionModel"}, "UNet2DConditionModel");
+  // Its attention_head_dim is the number of heads, by a mistake that became the format; one, or one for each level.
+  const nlohmann::json heads = file.value("attention_head_dim", 8);
+  for (std::size_t l = 0; l < c.levels; ++l) {
+    const StageConfig& s = c.stages[l];
+    const auto attends = [](const TransformerConfig& t) { return t.depth > 0; };
+    const bool attention = std::any_of(s.down_transformers.begin(), s.down_transformers.end(), attends) ||
+                           std::any_of(s.up_transformers.begin(), s.up_transformers.end(), attends) ||
+                           (l + 1 == c.levels && c.middle.resnets > 0 && attends(c.middle.transformer));
+    if (!attention) continue;
+    const std::size_t expected = c.attention.head_dim > 0 ? s.channels / c.attention.head_dim : c.attention.heads;
+    if (heads.is_array() ? l >= heads.size() || heads[l] != expected : heads != expected)
+      file.refuse("attention_head_dim", join({expected, " heads at level ", l}), heads);
+  }
+  file.expect("num_attention_heads", nullptr);
+  file.expect("act_fn", {"silu", "swish"}, "silu");
+  file.expect("norm_num_groups", {c.groups}, 32);
+  file.expect("norm_eps", 1e-5);
+  file.expect("center_input_sample", false);
+  file.expect("flip_sin_to_cos", true);
+  file.expect("freq_shift", 0);
+  file.expect("downsample_padding", 1);
+  file.expect("mid_block_scale_factor", 1);
+  file.expect("dual_cross_attention", false);
+  file.expect("only_cross_attention", {false, nullptr}, false);
+  file.expect("mid_block_only_cross_attention", {false, nullptr}, nullptr);
+  file.expect("resnet_time_scale_shift", "default");
+  file.expect("resnet_out_scale_factor", 1.0);
+  file.expect("time_embedding_type", "positional");
+  file.expect("attention_type", "default");
+  file.expect("dropout", 0.0);
+  for (const char* off : {"class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "timestep_post_act",
+                          "time_cond_proj_dim", "time_embedding_act_fn", "cross_attention_norm"})
+    file.expect(off, nullptr);
+  if (c.pooled_width == 0) file.expect("addition_embed_type", nullptr);
+  file.ignore({"addition_embed_type",
+               "addition_embed_type_num_heads",
+               "addition_time_embed_dim",
+               "sample_size",
+               "upcast_attention",
+               "in_channels",
+               "out_channels",
+               "block_out_channels",
+               "layers_per_block",
+               "down_block_types",
+               "up_block_types",
+               "mid_block_type",
+               "cross_attention_dim",
+               "use_linear_projection",
+               "conv_in_kernel",
+               "conv_out_kernel",
+               "transformer_layers_per_block",
+               "reverse_transformer_layers_per_block",
+               "encoder_hid_dim",
+               "time_embedding_dim",
+               "projection_class_embeddings_input_dim"});
+  file.finish();
+}
+
+// diffusers' AutoencoderKL.
+inline void check_vae_config(const std::filesystem::path& path, const VaeConfig& c) {
+  ConfigFile file(path);
+  file.expect("_class_name", {"AutoencoderKL", "FlaxAutoencoderKL"}, "AutoencoderKL");
+  file.expect("scaling_factor", {static_cast<double>(c.scaling_millionths) / 1e6}, 0.18215);
+  file.expect("shift_factor", {nullptr, 0}, nullptr);
+  file.expect("latents_mean", nullptr);
+  file.expect("latents_std", nullptr);
+  file.expect("act_fn", {"silu", "swish"}, "silu");
+  if (c.groups > 0) file.expect("norm_num_groups", {c.groups}, 32);
+  file.ignore({"norm_num_groups", "sample_size", "force_upcast", "in_channels", "out_channels", "latent_channels",
+               "block_out_channels", "layers_per_block", "down_block_types", "up_block_types", "use_quant_conv",
+               "use_post_quant_conv", "mid_block_add_attention"});
+  file.finish();
+}
+
+// transformers' CLIPTextModel. Its file holds what every kind of model has, so that unknown fields say nothing.
+inline void check_text_encoder_config(const std::filesystem::path& path, const TextEncoderConfig& c) {
+  ConfigFile file(path);
+  file.expect("model_type", {"clip_text_model", "clip"}, "clip_text_model");
+  const char* const activation = c.activation == Activation::quick_gelu ? "quick_gelu"
+                                 : c.activation == Activation::gelu     ? "gelu"
+                                 : c.activation == Activation::silu     ? "silu"
+                                                                        : "relu";
+  file.expect("hidden_act", {activation}, "quick_gelu");
+  file.expect("num_attention_heads", {c.heads}, 8);
+  file.expect("layer_norm_eps", 1e-5);
+}
+
+// diffusers' schedulers. The noise schedule and what the network puts out must be the model's, and so must whatever changes
+// pictures under any sampler. How diffusers would step (its class, spacing and offset of steps, Karras' noise levels, orders,
+// what stands behind the last step) is not asked: models are drawn with this library's samplers.
+inline void check_scheduler_config(const std::filesystem::path& path, const SamplerConfig& c) {
+  ConfigFile file(path);
+  static constexpr std::array<std::string_view, 14> known{"DDIM",
+                                                          "DDPM",
+                                                          "PNDM",
+                                                          "EulerDiscrete",
+                                                          "EulerAncestralDiscrete",
+                                                          "DPMSolverMultistep",
+                                                          "DPMSolverSinglestep",
+                                                          "DPMSolverSDE",
+                                                          "LMSDiscrete",
+                                                          "HeunDiscrete",
+                                                          "KDPM2Discrete",
+                                                          "KDPM2AncestralDiscrete",
+                                                          "UniPCMultistep",
+                                                          "DEISMultistep"};
+  const nlohmann::json name = file.value("_class_name", "PNDMScheduler");
+  std::string_view kind = name.is_string() ? std::string_view(name.get_ref<const std::string&>()) : std::string_view();
+  if (kind.starts_with("Flax")) kind.remove_prefix(4);
+  if (kind.ends_with("Scheduler")) kind.remove_suffix(std::string_view("Scheduler").size());
+  if (kind == "LCM" || kind == "TCD")
+    file.refuse("_class_name",
+                "the scheduler of a model that DDIM draws with (models distilled for LCM or TCD are not read so far)", name);
+  if (std::find(known.begin(), known.end(), kind) == known.end())
+    file.refuse("_class_name", "a scheduler of diffusion in discrete steps, such as DDIMScheduler", name);
+
+  const char* const prediction = c.prediction == Prediction::v         ? "v_prediction"
+                                 : c.prediction == Prediction::epsilon ? "epsilon"
+                                                                       : "sample";
+  if (const nlohmann::json found = file.value("prediction_type", "epsilon"); found != prediction)
+    file.refuse("prediction_type", join({prediction, " (the configuration's `sampler.prediction`)"}), found);
+  if (c.schedule == Schedule::scaled_linear) {
+    file.expect("beta_schedule", {"scaled_linear"}, "linear");
+    file.expect("beta_start", {0.00085}, 0.0001);
+    file.expect("beta_end", {0.012}, 0.02);
+  } else {  // diffusers has no name for the others
+    for (const char* field : {"beta_schedule", "beta_start", "beta_end"}) file.expect(field, nullptr);
+  }
+  file.expect("trained_betas", nullptr);
+  file.expect("num_train_timesteps", 1000);
+  file.expect("rescale_betas_zero_snr", false);
+  file.expect("thresholding", false);
+  file.expect("timestep_type", "discrete");
+  const bool clips = kind == "DDIM" || kind == "DDPM";  // the others do not look at it
+  file.expect("clip_sample", {false}, clips);
+  file.expect("variance_type", {nullptr, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"}, nullptr);
+  for (const char* off : {"use_flow_sigmas", "use_dynamic_shifting"}) file.expect(off, false);
+  file.ignore({"timestep_spacing",
+               "steps_offset",
+               "set_alpha_to_one",
+               "skip_prk_steps",
+               "use_karras_sigmas",
+               "use_exponential_sigmas",
+               "use_beta_sigmas",
+               "use_lu_lambdas",
+               "final_sigmas_type",
+               "interpolation_type",
+               "sigma_min",
+               "sigma_max",
+               "solver_order",
+               "solver_type",
+               "solver_p",
+               "algorithm_type",
+               "lower_order_final",
+               "euler_at_final",
+               "lambda_min_clipped",
+               "predict_x0",
+               "predict_epsilon",
+               "disable_corrector",
+               "clip_sample_range",
+               "dynamic_thresholding_ratio",
+               "sample_max_value",
+               "noise_sampler_seed",
+               "flow_shift",
+               "time_shift_type",
+               "original_inference_steps",
+               "timestep_scaling"});
+  file.finish();
+}
+
+}  // namespace detail
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

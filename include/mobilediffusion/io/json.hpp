@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON from foreign files, as a tree whose size and depth are bounded.
+#pragma once
+
+#include "../core/begin.hpp"
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "../core/error.hpp"
+#include "atomic_file.hpp"
+#include "message.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+
+// Beyond what any model's folder holds. A value takes 16 bytes and more, so text alone does not bound memory.
+struct JsonLimits {
+  static constexpr std::size_t config_bytes = std::size_t{1} << 20;      // config.json and its like
+  static constexpr std::size_t index_bytes = std::size_t{64} << 20;      // of shards
+  static constexpr std::size_t tokenizer_bytes = std::size_t{64} << 20;  // vocab.json, tokenizer.json
+  static constexpr std::size_t values = 4'000'000;
+  static constexpr int depth = 64;
+};
+
+// Discarded (is_discarded()) where the text is not JSON. Throws Error, without a name, for what passes the limits.
+inline nlohmann::json parse_json(std::string_view text) {
+  std::size_t values = 0;
+  return nlohmann::json::parse(
+      text.begin(), text.end(),
+      [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
+        using Event = nlohmann::json::parse_event_t;
+        if (event == Event::object_end || event == Event::array_end || event == Event::key) return true;
+        if (depth > JsonLimits::depth)
+          throw Error(detail::join({"JSON: expected at most ", JsonLimits::depth, " levels, found more"}));
+        if (++values > JsonLimits::values)
+          throw Error(detail::join({"JSON: expected at most ", JsonLimits::values, " values, found more"}));
+        return true;
+      },
+      false);
+}
+
+// A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
+inline nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes) {
+  const std::string text = read_file(path, limit);
+  try {
+    nlohmann::json json = parse_json(text);
+    if (!json.is_object()) throw Error("expected a JSON object");
+    return json;
+  } catch (const Error& e) {
+    detail::fail_file(path, {e.what()});
+  }
+}
+
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "../core/end.hpp"
