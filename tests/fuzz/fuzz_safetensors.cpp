@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const md::SafetensorsFile file(std::as_bytes(std::span(bytes)), "input");
     std::size_t covered = 0;
     for (const md::TensorView& t : file.tensors()) {
-      covered += t.bytes.size();
+      covered += t.size;
       fuzz::expect(file.find(t.name) != nullptr && &file.require(t.name, t.shape) == file.find(t.name),
                    "every tensor under its name");
       std::vector<float> values(t.count());

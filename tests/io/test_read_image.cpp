@@ -30,14 +30,15 @@ class Pictures {
   std::string file(const std::string& name) const {
     const TensorView* const t = file_.find(name + "/file");
     REQUIRE(t != nullptr);
-    return {reinterpret_cast<const char*>(t->bytes.data()), t->bytes.size()};
+    std::string bytes(t->size, '\0');
+    file_.read_bytes(*t, std::as_writable_bytes(std::span(bytes)));
+    return bytes;
   }
   Image image(const std::string& name) const {
     const TensorView* const t = file_.find(name);
     REQUIRE(t != nullptr);
     Image image(t->shape[1], t->shape[0]);
-    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(t->bytes.data());
-    image.rgb.assign(bytes, bytes + t->bytes.size());
+    file_.read_bytes(*t, std::as_writable_bytes(std::span(image.rgb)));
     return image;
   }
 

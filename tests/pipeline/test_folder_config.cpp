@@ -192,13 +192,13 @@ TEST_CASE("configurations are bounded: bytes, depth, values", "[pipeline]") {
     return error_of([&] { read_json(folder / "config.json", limit); });
   };
   CHECK(error("{\"a\": " + std::string(60, '[') + std::string(60, ']') + "}").empty());
-  expect(error("{\"a\": " + std::string(100'000, '[')), "config.json\": JSON: expected at most 64 levels, found more");
+  expect(error("{\"a\": " + std::string(100'000, '[')), "config.json\": expected at most 64 levels of JSON, found more");
   std::string deep;
   for (int i = 0; i < 70; ++i) deep += "{\"a\":";
   expect(error(deep), "expected at most 64 levels");
   expect(error(std::string(2 << 20, ' ')), "2097152 bytes, at most 1048576 are expected");
   std::string wide = "{\"a\": [0";
   for (std::size_t i = 0; i < JsonLimits::values; ++i) wide += ",0";
-  expect(error(wide + "]}", JsonLimits::index_bytes), "JSON: expected at most 4000000 values, found more");
+  expect(error(wide + "]}", JsonLimits::index_bytes), "config.json\": expected at most 4000000 values of JSON, found more");
   for (const char* text : {"", "[]", "{", "{\"a\"}", "{} {}", "3"}) expect(error(text), "expected a JSON object");
 }

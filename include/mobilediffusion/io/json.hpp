@@ -25,8 +25,8 @@ struct JsonLimits {
   static constexpr int depth = 64;
 };
 
-// Discarded (is_discarded()) where the text is not JSON. Throws Error, without a name, for what passes the limits.
-inline nlohmann::json parse_json(std::string_view text) {
+// Discarded (is_discarded()) where the text is not JSON. Throws Error for what passes the limits; name: for messages.
+inline nlohmann::json parse_json(std::string_view text, std::string_view name) {
   std::size_t values = 0;
   return nlohmann::json::parse(
       text.begin(), text.end(),
@@ -34,9 +34,9 @@ inline nlohmann::json parse_json(std::string_view text) {
         using Event = nlohmann::json::parse_event_t;
         if (event == Event::object_end || event == Event::array_end || event == Event::key) return true;
         if (depth > JsonLimits::depth)
-          throw Error(detail::join({"JSON: expected at most ", JsonLimits::depth, " levels, found more"}));
+          throw Error(detail::join({name, ": expected at most ", JsonLimits::depth, " levels of JSON, found more"}));
         if (++values > JsonLimits::values)
-          throw Error(detail::join({"JSON: expected at most ", JsonLimits::values, " values, found more"}));
+          throw Error(detail::join({name, ": expected at most ", JsonLimits::values, " values of JSON, found more"}));
         return true;
       },
       false);
@@ -44,14 +44,10 @@ inline nlohmann::json parse_json(std::string_view text) {
 
 // A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
 inline nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes) {
-  const std::string text = read_file(path, limit);
-  try {
-    nlohmann::json json = parse_json(text);
-    if (!json.is_object()) throw Error("expected a JSON object");
-    return json;
-  } catch (const Error& e) {
-    detail::fail_file(path, {e.what()});
-  }
+  nlohmann::json json =
+      parse_json(read_file(path, limit), detail::join({"file ", detail::printable(detail::path_text(path))}));
+  if (!json.is_object()) detail::fail_file(path, {"expected a JSON object"});
+  return json;
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -100,6 +100,11 @@ class SafetensorsFile {
     if (out.size() != tensor.size) fail(tensor, {"has ", tensor.size, " bytes, expected ", out.size()});
     read(tensor.begin, out);
   }
+  std::vector<std::byte> read_bytes(const TensorView& tensor) const {
+    std::vector<std::byte> bytes(tensor.size);
+    read_bytes(tensor, bytes);
+    return bytes;
+  }
   // The metadata under this key. Throws Error where there is none.
   const std::string& require_metadata(const std::string& key) const {
     const auto at = metadata_.find(key);
