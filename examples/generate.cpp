@@ -255,7 +255,7 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "--steps", 1, 1000, "Of the sampler; default: what the model was made for",
                       [&](auto n) { o.steps = static_cast<std::size_t>(n); });
   examples::add_number(app, "--guidance",
-                       "How strictly to follow the prompt, 1: without guidance; default: what the model was made for",
+                       "How strictly to follow the prompt; at most 1: without guidance, the prompt alone; default: what the model was made for",
                        [&](float x) { o.guidance = x; });
   examples::add_whole(app, "--count", 1, 10000, "Pictures of each prompt, with the seeds that follow; default 1",
                       [&](auto n) { o.count = static_cast<std::size_t>(n); });

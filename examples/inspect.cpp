@@ -34,6 +34,7 @@ void for_each_preset(F&& f) {
   f.template operator()<md::presets::full>("full");
   f.template operator()<md::presets::lite>("lite");
   f.template operator()<md::presets::sd15>("sd15");
+  f.template operator()<md::presets::sd21_base>("sd21_base");
   f.template operator()<md::presets::sd21>("sd21");
   f.template operator()<md::presets::bk_sdm_base>("bk_sdm_base");
   f.template operator()<md::presets::bk_sdm_small>("bk_sdm_small");
@@ -87,7 +88,7 @@ void print_graph(const char* preset, bool csv) {
     }
     print_row("  total", "", "", layers, part.parameters, part.macs, 0, part.activation_bytes);
   }
-  const std::size_t passes = M.sampler.guidance_percent == 100 ? 1 : 2, steps = M.sampler.steps;
+  const std::size_t passes = M.sampler.guidance_percent <= 100 ? 1 : 2, steps = M.sampler.steps;
   const std::size_t macs =
       passes * (md::TextEncoder<M.text>::macs + steps * md::Unet<M.unet>::macs) + md::Vae<M.vae>::decoder_macs;
   std::printf("\nwhole model: %s parameters, %s bytes of weights in memory, %s bytes of activations for one picture\n",

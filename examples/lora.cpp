@@ -142,7 +142,7 @@ void train(const Options& o) {
   options.micro_batch = o.batch % 2 == 0 ? o.batch / 2 : o.batch;
   options.seed = o.lora.seed;
   options.optimizer.schedule = {o.rate, 0.1f * o.rate, 20, o.steps / 2, o.steps};
-  if (sampling.guidance == 1.0f) options.caption_dropout = 0.0f;
+  if (!md::is_guided(sampling.guidance)) options.caption_dropout = 0.0f;
   if (sampling.kind == md::SamplerKind::renoise) options.noise_share = 0.5f;
   using Weights = md::train::DiffusionWeights<demo>;
   md::train::LoraTrainer<demo> trainer(

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "mobilediffusion/core/number_formats.hpp"
+#include "mobilediffusion/diffusion/sampler.hpp"
 #include "mobilediffusion/io/message.hpp"
 
 namespace examples {
@@ -75,7 +76,7 @@ inline void add_format(CLI::App& app, std::function<void(mobilediffusion::Format
 // Which of the shipped models a request needs: the one-step model knows no guidance, and of more than four steps the base model
 // makes more.
 inline std::string shipped_model(std::optional<std::size_t> steps, std::optional<float> guidance, bool negative_prompt = false) {
-  const bool base = steps.value_or(1) > 4 || guidance.value_or(1.0f) != 1.0f || negative_prompt;
+  const bool base = steps.value_or(1) > 4 || mobilediffusion::is_guided(guidance.value_or(1.0f)) || negative_prompt;
   return std::string(MOBILEDIFFUSION_DEMO_FOLDER) + (base ? "/emoji.safetensors" : "/emoji_one_step.safetensors");
 }
 inline constexpr const char* shipped_model_help =

@@ -317,7 +317,7 @@ class Goals {
         model_(path, ex.get().precision() == md::Precision::bf16 ? md::Format::bf16 : md::Format::fp32),
         sampling_(md::sampling_of(model_.metadata(), Sampling::defaults, path.string())),
         memory_(Sampling::stack_floats(group)) {
-    if (sampling_.guidance != 1.0f)
+    if (md::is_guided(sampling_.guidance))
       throw md::Error("file " + path.string() + ": expected a model that needs no guidance, found guidance " +
                       std::to_string(sampling_.guidance));
   }

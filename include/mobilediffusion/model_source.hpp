@@ -28,7 +28,7 @@ struct KnownUnet {
   std::size_t tensors, parameters;
 };
 inline constexpr std::array<KnownUnet, 7> known_unets{{{"presets::sd15", 686, 859'520'964},
-                                                       {"presets::sd21", 686, 865'910'724},
+                                                       {"presets::sd21_base or presets::sd21", 686, 865'910'724},
                                                        {"presets::bk_sdm_base", 442, 579'384'964},
                                                        {"presets::bk_sdm_small", 396, 482'346'884},
                                                        {"presets::bk_sdm_tiny", 358, 323'384'964},

@@ -18,7 +18,7 @@
 
 #include "core/exclusive_use.hpp"
 #include "io/image.hpp"
-#include "io/lora.hpp"
+#include "io/lora_file.hpp"
 #include "io/tokenizer.hpp"
 #include "layers/packed_weights.hpp"
 #include "model_source.hpp"
@@ -31,7 +31,7 @@ struct Request {
   std::string negative{};  // what guidance leads away from; empty: no caption
   std::uint64_t seed = 0;
   std::optional<std::size_t> steps{};  // 1 to 1000; default: what the model's file says, else the configuration
-  std::optional<float> guidance{};     // >= 0; 1: none, half the work; default: likewise
+  std::optional<float> guidance{};     // >= 0; at most 1: the prompt alone, half the work; default: likewise
 };
 
 // A loaded model. Generating allocates no memory but the picture and the tokenizer's own; it prints nothing and keeps no

@@ -76,7 +76,7 @@ struct Sampling {
   }
 
   // within: batch captions. ids [2 * batch][length]: the captions, then what guidance leads away from (the second half is not
-  // read at guidance 1). z [batch][latents] receives the latents of caption i with the noise of seeds[i]; noise that is added
+  // read without guidance). z [batch][latents] receives the latents of caption i with the noise of seeds[i]; noise that is added
   // later is drawn from the same seed, a stream for each step. Allocates nothing. False: cancelled.
   template <class OnStep>
   static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
@@ -87,7 +87,7 @@ struct Sampling {
     const std::size_t steps = steps_from(source.strength, options.steps);
     Stack& stack = within.stack;
     const std::size_t count = within.batch;
-    const bool guided = guidance != 1.0f;
+    const bool guided = is_guided(guidance);
     const std::size_t n = guided ? 2 * count : count, floats = count * latents;
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
     Scope scope(stack);

@@ -97,5 +97,6 @@ shipped emoji_one_step.safetensors && has shipped.png steps=1 && has shipped.png
 shipped emoji_one_step.safetensors --steps 4 && has shipped.png steps=4
 shipped emoji.safetensors --steps 5 && has shipped.png guidance=2.5
 shipped emoji.safetensors --steps 1 --guidance 2
+shipped emoji_one_step.safetensors --guidance 0 && has shipped.png guidance=0
 shipped emoji.safetensors --negative "a blue cat" --steps 2
 finish

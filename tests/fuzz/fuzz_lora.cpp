@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "fuzz.hpp"
-#include "mobilediffusion/io/lora.hpp"
+#include "mobilediffusion/io/lora_file.hpp"
 
 namespace md = mobilediffusion;
 

@@ -75,15 +75,15 @@ TEST_CASE("steps and guidance default to the configuration's, and matter") {
   CHECK(with(std::nullopt, static_cast<float>(presets::tiny.sampler.guidance_percent) / 100.0f) == image);
   CHECK(with(1, std::nullopt) != image);
   CHECK(with(1000, std::nullopt) != image);
-  CHECK(with(std::nullopt, 0.0f) != image);
   CHECK(with(std::nullopt, 10.0f) != image);
 
-  // Guidance 1 is the condition alone: the negative prompt is not even read, and equals guidance away from itself.
+  // Guidance of at most 1 is the condition alone: the negative prompt is not even read, and equals guidance away from itself.
   const Image conditional = with(std::nullopt, 1.0f);
   CHECK(conditional != image);
   CHECK(with(std::nullopt, 1.0f, "a blue cat") == conditional);
   CHECK(largest_difference(with(std::nullopt, 5.0f, "a red apple"), conditional) <= 1);
-  CHECK(with(std::nullopt, 0.0f, "a blue cat") != with(std::nullopt, 0.0f));  // guidance 0 is the negative alone
+  for (const float none : {0.0f, 0.5f}) CHECK(with(std::nullopt, none, "a blue cat") == conditional);
+  CHECK(with(std::nullopt, 1.01f, "a blue cat") != conditional);
 }
 
 TEST_CASE("every step is reported, and the callback cancels") {

@@ -20,7 +20,8 @@ constexpr bool unet_counts(std::size_t parameters, std::size_t macs, std::size_t
 
 // The open family; 859,520,964 and 579,384,964 are also the published totals.
 static_assert(unet_counts<presets::sd15>(859'520'964, 401'636'720'640, 686));
-static_assert(unet_counts<presets::sd21>(865'910'724, 402'128'732'160, 686));
+static_assert(unet_counts<presets::sd21_base>(865'910'724, 402'128'732'160, 686));
+static_assert(unet_counts<presets::sd21>(865'910'724, 1'074'552'872'960, 686));
 static_assert(unet_counts<presets::bk_sdm_base>(579'384'964, 261'496'995'840, 442));
 static_assert(unet_counts<presets::bk_sdm_small>(482'346'884, 255'447'203'840, 396));
 static_assert(unet_counts<presets::bk_sdm_tiny>(323'384'964, 242'754'519'040, 358));
@@ -33,7 +34,8 @@ constexpr bool is_known(std::string_view preset) {
       return k.parameters == UnetOf<M>::parameters && k.tensors == reflect::leaf_count<typename UnetOf<M>::Weights>();
   return false;
 }
-static_assert(is_known<presets::sd15>("presets::sd15") && is_known<presets::sd21>("presets::sd21") &&
+static_assert(is_known<presets::sd15>("presets::sd15") && is_known<presets::sd21_base>("presets::sd21_base or presets::sd21") &&
+              is_known<presets::sd21>("presets::sd21_base or presets::sd21") &&
               is_known<presets::bk_sdm_base>("presets::bk_sdm_base") &&
               is_known<presets::bk_sdm_small>("presets::bk_sdm_small") &&
               is_known<presets::bk_sdm_tiny>("presets::bk_sdm_tiny") && is_known<presets::full>("presets::full") &&

@@ -42,15 +42,17 @@ bool everything(std::string_view) { return true; }
 // B is not zero any more.
 void fill(const Lora& lora, std::uint64_t seed, float scale = 0.3f) {
   for (const LoraPair& p : lora.pairs()) {
-    const std::span<float> b(p.b, lora.rank() * p.type->rows);
+    const std::span<float> b(p.b, p.rank * p.type->rows);
     Random(seed++, 1).normals(b);
     for (float& x : b) x *= scale;
   }
 }
 bool equal(const Lora& a, const Lora& b) {
-  if (a.rank() != b.rank() || a.alpha() != b.alpha() || a.pairs().size() != b.pairs().size()) return false;
+  if (a.pairs().size() != b.pairs().size()) return false;
   for (std::size_t i = 0; i < a.pairs().size(); ++i)
-    if (a.pairs()[i].path != b.pairs()[i].path || a.pairs()[i].type != b.pairs()[i].type) return false;
+    if (a.pairs()[i].path != b.pairs()[i].path || a.pairs()[i].type != b.pairs()[i].type ||
+        a.pairs()[i].rank != b.pairs()[i].rank || a.pairs()[i].alpha != b.pairs()[i].alpha)
+      return false;
   return std::equal(a.memory().data(), a.memory().data() + a.memory().size(), b.memory().data());
 }
 
@@ -123,7 +125,7 @@ TEST_CASE("the loss has its gradient in A and in B, of every kind of matrix, wha
         for (const bool is_a : {true, false}) {
           const float* const from = is_a ? p.a : p.b;
           const std::size_t at = static_cast<std::size_t>(from - lora.memory().data()),
-                            count = lora.rank() * (is_a ? p.type->columns : p.type->rows);
+                            count = p.rank * (is_a ? p.type->columns : p.type->rows);
           for (std::size_t i = at; i < at + count && includes(k, is_a); ++i) {
             d[i] = static_cast<double>(g[i]);
             norm2 += d[i] * d[i];
@@ -301,6 +303,181 @@ TEST_CASE("a file of adapters comes back as it was, and drawing with it is drawi
   CHECK(gradient_tests::relative_error(half.memory().data(), lora.memory().data(), lora.memory().size()) < 1e-3);
 }
 
+namespace {
+
+// A file of adapters in any grammar, and what it must add to a matrix.
+struct Grammar {
+  TemporaryFolder folder;
+  std::vector<std::vector<float>> memory;
+  std::vector<TensorToWrite> tensors;
+  Metadata metadata;
+  std::filesystem::path path = folder / "adapter_model.safetensors";
+
+  std::span<const float> add(const std::string& name, std::vector<std::size_t> shape) {
+    std::size_t n = 1;
+    for (const std::size_t d : shape) n *= d;
+    memory.emplace_back(n);
+    Random(memory.size(), 3).normals(memory.back());
+    tensors.push_back({.name = name, .shape = std::move(shape), .floats = memory.back()});
+    return memory.back();
+  }
+  void add_number(const std::string& name, float value) {
+    memory.push_back({value});
+    tensors.push_back({.name = name, .shape = {}, .floats = memory.back()});
+  }
+  Lora read() const {
+    write_safetensors(path, tensors, metadata);
+    return read_lora<Whole>(path);
+  }
+  std::string refusal() const {
+    return error_of([&] { read(); });
+  }
+};
+// The matrix that merging adds, against B A times a factor; a [rank][columns] and b [rows][rank] in the file's order.
+bool adds(const Lora& lora, const std::string& path, std::size_t rank, float factor, std::span<const float> a,
+          std::span<const float> b) {
+  const auto p = std::find_if(lora.pairs().begin(), lora.pairs().end(), [&](const LoraPair& x) { return x.path == path; });
+  if (p == lora.pairs().end() || p->rank != rank) return false;
+  std::vector<float> found(p->type->count), expected(p->type->count);
+  Lora::add_to(*p, 1.0f, found.data());
+  const std::size_t columns = p->type->columns, taps = p->type->taps, inner = columns / taps;
+  for (std::size_t o = 0; o < p->type->rows; ++o)
+    for (std::size_t i = 0; i < inner; ++i)
+      for (std::size_t t = 0; t < taps; ++t)
+        for (std::size_t r = 0; r < rank; ++r)
+          expected[(o * taps + t) * inner + i] += factor * b[o * rank + r] * a[(r * inner + i) * taps + t];
+  return gradient_tests::relative_error(found.data(), expected.data(), found.size()) < 1e-5;
+}
+
+const std::string to_q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
+                  to_out = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+                  q_proj = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+                  conv = "unet.down_blocks.0.resnets.0.conv1";
+std::string kohya(std::string path) {  // as its networks/lora.py
+  path.replace(0, path.find('.'), path.starts_with("unet") ? "lora_unet" : "lora_te");
+  std::replace(path.begin(), path.end(), '.', '_');
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("adapters are read in every grammar, each matrix with a rank and a strength of its own", "[lora]") {
+  struct Spelling {
+    std::string q, out, text, down, up;  // names of the same three matrices, and endings
+  };
+  const std::string attention = to_q.substr(0, to_q.size() - 5);
+  const auto bare = [](const std::string& path) { return path.substr(path.find('.') + 1); };
+  const std::vector<Spelling> spellings{
+      {to_q, to_out, q_proj, ".lora_A.weight", ".lora_B.weight"},
+      {to_q, to_out, q_proj, ".lora.down.weight", ".lora.up.weight"},
+      {to_q, to_out, q_proj, ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"},
+      {bare(to_q), bare(to_out), bare(q_proj), ".lora_A.weight", ".lora_B.weight"},
+      {to_q, to_out, "text_encoder.encoder.layers.0.self_attn.q_proj", ".lora_A.default.weight", ".lora_B.default.weight"},
+      {attention + ".processor.to_q", attention + ".processor.to_out", "text_encoder.text_model.encoder.layers.0.self_attn.to_q",
+       "_lora.down.weight", "_lora.up.weight"},
+      {bare(attention) + ".processor.to_q", bare(attention) + ".processor.to_out", q_proj, "_lora.down.weight",
+       "_lora.up.weight"},
+      {kohya(to_q), kohya(to_out), kohya(q_proj), ".lora_down.weight", ".lora_up.weight"},
+  };
+  for (const Spelling& s : spellings) {
+    INFO(s.q << s.down);
+    Grammar file;
+    file.memory.reserve(16);
+    const auto qa = file.add(s.q + s.down, {2, 24}), qb = file.add(s.q + s.up, {24, 2});
+    const auto oa = file.add(s.out + s.down, {1, 24}), ob = file.add(s.out + s.up, {24, 1});
+    const auto ta = file.add(s.text + s.down, {5, 16}), tb = file.add(s.text + s.up, {16, 5});
+    const Lora plain = file.read();
+    CHECK(plain.pairs().size() == 3);
+    CHECK(adds(plain, to_q + ".weight", 2, 1.0f, qa, qb));
+    CHECK(adds(plain, to_out + ".weight", 1, 1.0f, oa, ob));
+    CHECK(adds(plain, q_proj + ".weight", 5, 1.0f, ta, tb));
+    // Each alpha counts for its own matrix.
+    file.add_number(s.q + ".alpha", 0.5f);
+    const Lora weaker = file.read();
+    CHECK(adds(weaker, to_q + ".weight", 2, 0.25f, qa, qb));
+    CHECK(adds(weaker, to_out + ".weight", 1, 1.0f, oa, ob));
+    // What is written again is the same.
+    write_lora(file.folder / "again", weaker);
+    CHECK(equal(read_lora<Whole>(file.folder / "again"), weaker));
+  }
+}
+
+TEST_CASE("adapters of convolutions are read and merged", "[lora]") {
+  for (const bool by_kohya : {false, true}) {
+    Grammar file;
+    file.memory.reserve(8);
+    const std::string name = by_kohya ? kohya(conv) : conv;
+    const auto a = file.add(name + (by_kohya ? ".lora_down.weight" : ".lora_A.weight"), {2, 8, 3, 3});
+    const auto b = file.add(name + (by_kohya ? ".lora_up.weight" : ".lora_B.weight"), {8, 2, 1, 1});
+    file.add_number(name + ".alpha", 1.0f);
+    const Lora lora = file.read();
+    CHECK(adds(lora, conv + ".weight", 2, 0.5f, a, b));
+    write_lora(file.folder / "again", lora);
+    CHECK(equal(read_lora<Whole>(file.folder / "again"), lora));
+  }
+}
+
+TEST_CASE("PEFT's configuration says how strong an adapter is, in the metadata or beside the file", "[lora]") {
+  Grammar file;
+  file.memory.reserve(8);
+  const auto a = file.add(to_q + ".lora_A.weight", {4, 24}), b = file.add(to_q + ".lora_B.weight", {24, 4});
+  const auto oa = file.add(to_out + ".lora_A.weight", {2, 24}), ob = file.add(to_out + ".lora_B.weight", {24, 2});
+  const auto with = [&](const char* text) {
+    file.metadata["lora_adapter_metadata"] = text;
+    return file.read();
+  };
+  CHECK(adds(with(R"({"unet.r": 4, "unet.lora_alpha": 1})"), to_q + ".weight", 4, 0.25f, a, b));
+  CHECK(adds(with(R"({"unet.r": 4, "unet.lora_alpha": 1})"), to_out + ".weight", 2, 0.5f, oa, ob));
+  CHECK(adds(with(R"({"r": 4, "lora_alpha": 2})"), to_q + ".weight", 4, 0.5f, a, b));
+  CHECK(adds(with(R"({"text_encoder.lora_alpha": 2})"), to_q + ".weight", 4, 1.0f, a, b));
+  CHECK(adds(with(R"({"unet.lora_alpha": 2, "unet.use_rslora": true})"), to_q + ".weight", 4, 1.0f, a, b));
+  const char* patterns = R"({"unet.lora_alpha": 4, "unet.alpha_pattern": {"attn1.to_q": 2, "to_k": 7}})";
+  CHECK(adds(with(patterns), to_q + ".weight", 4, 0.5f, a, b));
+  CHECK(adds(with(patterns), to_out + ".weight", 2, 2.0f, oa, ob));
+  const auto refused = [&](const char* text) { return error_of([&] { with(text); }); };
+  expect(refused(R"({"unet.lora_alpha": 4, "unet.use_dora": true})"), "lora_adapter_metadata: DoRA: not supported");
+  expect(refused(R"({"unet.peft_type": "LOHA"})"), "peft_type: expected LORA, found");
+  expect(refused(R"({"unet.lora_alpha": "4"})"), "lora_alpha: expected a number, found");
+  expect(refused(R"({"unet.lora_alpha": 0})"), "alpha: expected a number above 0");
+  expect(refused(R"({"unet.lora_alpha": 4, "unet.alpha_pattern": {"attn.*": 2}})"), "alpha_pattern: expected names of layers");
+  expect(refused("[]"), "lora_adapter_metadata: expected a JSON object");
+  expect(refused(std::string(100'000, '[').c_str()), "lora_adapter_metadata: expected at most 64 levels of JSON");
+
+  Grammar peft;
+  peft.memory.reserve(8);
+  const std::string module = "base_model.model." + to_q.substr(5);
+  const auto pa = peft.add(module + ".lora_A.weight", {4, 24}), pb = peft.add(module + ".lora_B.weight", {24, 4});
+  expect(peft.refusal(), "expected PEFT's adapter_config.json beside it");
+  write_file(peft.folder / "adapter_config.json", R"({"peft_type": "LORA", "r": 4, "lora_alpha": 16})");
+  CHECK(adds(peft.read(), to_q + ".weight", 4, 4.0f, pa, pb));
+  write_file(peft.folder / "adapter_config.json", R"({"peft_type": "LOKR", "r": 4})");
+  expect(peft.refusal(), "adapter_config.json\": peft_type: expected LORA, found");
+}
+
+TEST_CASE("other ways to adapt a model are called by their names", "[lora]") {
+  const auto found = [](const std::string& ending) {
+    Grammar file;
+    file.memory.reserve(8);
+    file.add(kohya(to_q) + ".lora_down.weight", {2, 24});
+    file.add(kohya(to_q) + ".lora_up.weight", {24, 2});
+    file.add(ending.starts_with("lora_") ? ending : kohya(to_q) + ending, {2, 2});
+    return file.refusal();
+  };
+  expect(found(".dora_scale"), ".dora_scale\": DoRA: not supported, only LoRA is");
+  expect(found(".lora_magnitude_vector.weight"), "DoRA: not supported");
+  expect(found(".hada_w1_a"), "LoHa: not supported");
+  expect(found(".lokr_w2"), "LoKr: not supported");
+  expect(found(".lora_mid.weight"), "LoCon with a core tensor (Tucker decomposition): not supported");
+  expect(found(".diff"), "full differences of weights: not supported");
+  expect(found(".diff_b"), "full differences of weights: not supported");
+  expect(found("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"), "a second text encoder (SDXL): not supported");
+  expect(found("lora_unet_input_blocks_1_1_proj_in.lora_down.weight"), "names of the LDM layout: not supported");
+  expect(found(".lora_A.weight"), "stands for the same as tensor");
+  expect(found("lora_unet_nothing.lora_down.weight"), "expected lora_A.weight or lora_B.weight");
+  expect(found("lora_unet_mid_block_attentions_0_proj_in.alpha"), "there are no factors beside it");
+  expect(found(".alpha"), "expected one number, found shape [2, 2]");
+}
+
 TEST_CASE("files that are no adapters of the model are refused by name", "[lora]") {
   const TemporaryFolder folder;
   const auto path = folder / "wrong.safetensors", model = folder / "tiny.safetensors";
@@ -328,7 +505,7 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
   };
   CHECK(refusal([](File&) {}) == "");
   CHECK(refusal([](File& f) { f.metadata.clear(); }) == "");  // alpha is then the rank
-  CHECK(read_lora<Weights>(path).alpha() == 2.0f);
+  CHECK(read_lora<Weights>(path).pairs()[0].alpha == 2.0f);
   expect(refusal([](File& f) { f.tensors.pop_back(); }), b + ": missing beside its partner");
   expect(refusal([](File& f) { f.tensors.erase(f.tensors.begin()); }), a + ": missing beside its partner");
   expect(refusal([](File& f) { f.tensors[0].shape = {24, 2}; }), "to_q.lora_A.weight\": expected shape [24, 24], found [24, 2]");
@@ -340,19 +517,20 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
            f.tensors[1] = tensor(b, {24, 3});
          }),
          "to_q.lora_B.weight\": expected shape [24, 2], found [24, 3]");
-  expect(refusal([&](File& f) { f.tensors[1] = tensor(b, {24, 2, 1, 1}); }), "expected shape [24, 2], found [24, 2, 1, 1]");
+  CHECK(refusal([&](File& f) { f.tensors[1] = tensor(b, {24, 2, 1, 1}); }) == "");
+  expect(refusal([&](File& f) { f.tensors[1] = tensor(b, {24, 1, 2}); }), "expected shape [24, 2], found [24, 1, 2]");
   expect(refusal([&](File& f) {
            f.tensors = {tensor(a, {0, 24}), tensor(b, {24, 0})};
            f.metadata.clear();
          }),
-         "rank: expected 1 to 24");
+         "rank: expected at least 1");
   expect(refusal([&](File& f) {
            const std::string out = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_";
            f.tensors = {tensor(a, {0, 24}), tensor(b, {24, 0}), tensor(out + "A.weight", {2, 24}),
                         tensor(out + "B.weight", {24, 2})};
            f.metadata.clear();
          }),
-         "to_out.0.lora_A.weight\": expected shape [0, 24], found [2, 24]");
+         "rank: expected at least 1 for " + a.substr(0, a.size() - 13) + "weight, found 0");
   expect(refusal([&](File& f) {
            f.tensors.push_back(tensor("unet.conv_in.lora_A.weight", {2, 3}));
          }),

@@ -231,7 +231,7 @@ TEST_CASE("a checkpoint is whole whenever its writer is killed", "[train][state]
   TrainState<Large> state, loaded;
   numbered(state, 1);
   state.save(path);
-  write_file(folder / "checkpoint.tmp-1-2-0", "left by a kill long ago");
+  write_file(folder / "checkpoint.tmp", "left by a kill long ago");
   std::uint32_t random = 12345;
   std::size_t reached = 1;
   for (int round = 0; round < 12; ++round) {
@@ -272,4 +272,5 @@ TEST_CASE("a checkpoint is whole whenever its writer is killed", "[train][state]
   state.save(path);
   loaded.load(path);
   CHECK(loaded.step == reached + 1);
+  CHECK(folder.files() == 1);
 }

@@ -51,8 +51,8 @@ def sd_unet(layers=2, levels=4, **changes):
 # Parameters of the UNets: those of the published models.
 PRESETS = {
     "sd15": dict(unet=sd_unet(), text=CLIP_L, pad="<|endoftext|>", prediction="epsilon", parameters=859_520_964),
-    "sd21": dict(unet=sd_unet(cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True),
-                 text=OPEN_CLIP_H, pad="!", prediction="v_prediction", parameters=865_910_724),
+    "sd21_base": dict(unet=sd_unet(cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True),
+                 text=OPEN_CLIP_H, pad="!", prediction="epsilon", parameters=865_910_724),
     "bk_sdm_base": dict(unet=sd_unet(1), text=CLIP_L, pad="<|endoftext|>", prediction="epsilon", parameters=579_384_964),
     "bk_sdm_small": dict(unet=sd_unet(1, mid_block_type=None), text=CLIP_L, pad="<|endoftext|>", prediction="epsilon",
                          parameters=482_346_884),
@@ -89,7 +89,8 @@ def write_model(folder, preset, dtype, saving, tokenizer_json):
         if part == "unet" and parameters != p["parameters"]:
             raise SystemExit(f"{preset}: expected {p['parameters']} parameters of the UNet, found {parameters}")
         module.to(dtype).save_pretrained(folder / part, **saving)
-    DDIMScheduler(prediction_type=p["prediction"]).save_pretrained(folder / "scheduler")
+    DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
+                  prediction_type=p["prediction"]).save_pretrained(folder / "scheduler")
     write_tokenizer(folder / "tokenizer", p["pad"], tokenizer_json)
 
 

@@ -103,7 +103,7 @@ struct SamplerConfig {
   Prediction prediction = Prediction::v;
   std::size_t shift_percent = 100;     // t -> s t / (1 + (s-1) t) with s = shift_percent / 100: > 100 spends more steps on noise
   std::size_t steps = 20;              // defaults of a request
-  std::size_t guidance_percent = 300;  // 100: no guidance
+  std::size_t guidance_percent = 300;  // at most 100: no guidance
 };
 
 // A whole model.

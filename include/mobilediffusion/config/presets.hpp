@@ -98,13 +98,17 @@ inline constexpr ModelConfig sd15 = detail::sd_model(detail::sd_unet(4, 2, true)
 inline constexpr ModelConfig bk_sdm_base = detail::sd_model(detail::sd_unet(4, 1, true));
 inline constexpr ModelConfig bk_sdm_small = detail::sd_model(detail::sd_unet(4, 1, false));
 inline constexpr ModelConfig bk_sdm_tiny = detail::sd_model(detail::sd_unet(3, 1, false));
-// Stable Diffusion 2.1 at 512x512: heads of 64, linear projections, the text encoder of OpenCLIP ViT-H/14 without its last layer,
-// v-prediction.
-inline constexpr ModelConfig sd21 = [] {
+// Stable Diffusion 2.1 base, at 512x512: heads of 64, linear projections, the text encoder of OpenCLIP ViT-H/14 without its last
+// layer. Stable Diffusion 2.1 was trained on at 768x768, with v-prediction.
+inline constexpr ModelConfig sd21_base = [] {
   ModelConfig m = sd15;
   m.text = {.width = 1024, .layers = 23, .heads = 16, .activation = Activation::gelu};
   m.unet.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
   m.unet.context_width = 1024;
+  return m;
+}();
+inline constexpr ModelConfig sd21 = [] {
+  ModelConfig m = with_picture_size(sd21_base, 768, 768);
   m.sampler.prediction = Prediction::v;
   return m;
 }();

@@ -15,8 +15,11 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 struct SamplingOptions {
   SamplerKind kind = SamplerKind::ddim;
   std::size_t steps = 20;  // 1 to 1000
-  float guidance = 1.0f;   // >= 0; 1: none, half the work
+  float guidance = 1.0f;   // >= 0; at most 1: none, half the work
 };
+
+// Whether a guidance means any: at most 1, and so the 0 of the cards of one-step models, is the prompt alone, as in diffusers.
+constexpr bool is_guided(float guidance) { return guidance > 1.0f; }
 
 // output[i] = unconditional[i] + guidance * (conditional[i] - unconditional[i]); output may be either input.
 inline void guide(const float* unconditional, const float* conditional, float guidance, float* output, std::size_t n) {

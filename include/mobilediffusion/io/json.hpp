@@ -20,7 +20,6 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 struct JsonLimits {
   static constexpr std::size_t config_bytes = std::size_t{1} << 20;      // config.json and its like
   static constexpr std::size_t index_bytes = std::size_t{64} << 20;      // of shards
-  static constexpr std::size_t tokenizer_bytes = std::size_t{64} << 20;  // vocab.json, tokenizer.json
   static constexpr std::size_t values = 4'000'000;
   static constexpr int depth = 64;
 };

@@ -30,7 +30,7 @@ struct DistillationOptions {
   OptimizerOptions optimizer{.adamw = {.weight_decay = 0.0f}, .schedule = {.peak = 1e-4f, .warmup_steps = 100}};  // of a round
   std::size_t batch = 32, micro_batch = 16;  // a step has batch / micro_batch passes (Passes says how they use threads)
   std::size_t sampling_steps = 16;           // of the first student; its teacher takes twice as many
-  float guidance = 1.0f;                     // of the first teacher; 1: none
+  float guidance = 1.0f;                     // of the first teacher; at most 1: none
   Format teacher_format = Format::fp32;      // what its weights are kept and multiplied in
   std::uint64_t seed = 1;
 };
@@ -187,7 +187,7 @@ class DistillationTrainer {
   Losses pass(std::span<const float* const> pictures, const std::int32_t* ids, const std::int32_t* unconditional,
               std::size_t first, const Executor& ex, Stack& stack, Weights& gradients) const {
     const std::size_t n = options_.micro_batch;
-    const bool guided = round_ == 0 && options_.guidance != 1.0f;
+    const bool guided = round_ == 0 && is_guided(options_.guidance);
     const std::size_t rows = guided ? 2 * n : n;  // of the teacher's passes
     const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
     std::vector<std::array<float, 3>> times(n);

@@ -161,17 +161,16 @@ class LoraTrainer {
   // From the gradients of the matrices to those of A and B.
   void project(const Executor& ex, std::span<const reflect::LeafView> leafs, float* out) const {
     using kernels::Operand;
-    const std::size_t rank = lora.rank();
     for (std::size_t i = 0; i < adapted_.size(); ++i) {
       const LoraPair& p = lora.pairs()[i];
-      const std::size_t rows = p.type->rows, columns = p.type->columns;
+      const std::size_t rows = p.type->rows, columns = p.type->columns, rank = p.rank;
       const Operand d = Operand::dense(leafs[adapted_[i].leaf].data(), rows, columns, columns);
       float *da = out + (p.a - lora.memory().data()), *db = out + (p.b - lora.memory().data());
       kernels::matmul_nt(ex, rows, rank, columns, d, Operand::dense(p.a, rank, columns, columns), db, rank, {});
       kernels::matmul_tn(ex, rank, columns, rows, Operand::dense(p.b, rows, rank, rank), d, da, columns, {});
+      for (std::size_t k = 0; k < rank * columns; ++k) da[k] *= p.factor();
+      for (std::size_t k = 0; k < rows * rank; ++k) db[k] *= p.factor();
     }
-    const float factor = lora.alpha() / static_cast<float>(rank);
-    for (std::size_t i = 0; i < lora.memory().size(); ++i) out[i] *= factor;
   }
 
   const Executor& ex_;
