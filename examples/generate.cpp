@@ -254,9 +254,10 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "--seed", 0, UINT64_MAX, "Of the first picture; default 0", [&](auto n) { o.seed = n; });
   examples::add_whole(app, "--steps", 1, 1000, "Of the sampler; default: what the model was made for",
                       [&](auto n) { o.steps = static_cast<std::size_t>(n); });
-  examples::add_number(app, "--guidance",
-                       "How strictly to follow the prompt; at most 1: without guidance, the prompt alone; default: what the model was made for",
-                       [&](float x) { o.guidance = x; });
+  examples::add_number(
+      app, "--guidance",
+      "How strictly to follow the prompt; at most 1: without guidance, the prompt alone; default: what the model was made for",
+      [&](float x) { o.guidance = x; });
   examples::add_whole(app, "--count", 1, 10000, "Pictures of each prompt, with the seeds that follow; default 1",
                       [&](auto n) { o.count = static_cast<std::size_t>(n); });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",

@@ -16,8 +16,8 @@
 
 namespace emoji {
 
-// decoder_only: goes on from OUT/vae.safetensors and leaves its encoder as it is, so that a diffusion model trained on its latents
-// gets sharper pictures without another step.
+// decoder_only: goes on from OUT/vae.safetensors and leaves its encoder as it is, so that a diffusion model trained on its
+// latents gets sharper pictures without another step.
 inline void train_vae(const TrainingOptions& o, bool decoder_only = false) {
   const md::Executor ex(o.threads, o.precision);
   const VaePictures pictures(o.seed);
@@ -79,8 +79,7 @@ inline void train_vae(const TrainingOptions& o, bool decoder_only = false) {
   const double db = vae_psnr(trainer, pictures, 1000);
   std::vector<md::TensorToWrite> tensors;
   md::list_weights(tensors, "vae.", trainer.state.average, md::Dtype::f32);
-  md::write_safetensors(result, tensors,
-                        {{"vae_psnr", std::to_string(db)}, {"steps", std::to_string(steps)}});
+  md::write_safetensors(result, tensors, {{"vae_psnr", std::to_string(db)}, {"steps", std::to_string(steps)}});
 }
 
 }  // namespace emoji

@@ -43,7 +43,6 @@ std::string preset_of(const Tensors& tensors) {
   return "";
 }
 
-inline constexpr auto never_ignored = [](std::string_view) { return false; };
 // What a text encoder's file may hold besides: a constant of old ones, the projections of CLIP's two halves, its other half.
 inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
   return name.ends_with("position_ids") || name == "text_projection.weight" || name == "visual_projection.weight" ||
@@ -97,14 +96,14 @@ class ModelSource {
     }
     unet_.emplace(path / "unet", "diffusion_pytorch_model");
     try {
-      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_, detail::never_ignored);
+      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
     } catch (const Error& e) {
       const std::string preset = detail::preset_of(unet_->tensors());
       if (preset.empty()) throw;
       throw Error(detail::join({e.what(), " (these are the tensors of ", preset, ")"}));
     }
     vae_.emplace(path / "vae", "diffusion_pytorch_model");
-    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_, detail::never_ignored);
+    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
     text_encoder_.emplace(path / "text_encoder", "model");
     check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
     check_configs();

@@ -45,8 +45,9 @@ class ModelFolder {
               {"vae/config.json", ""},
               {"text_encoder/config.json", ""},
               {"text_encoder/model.safetensors.index.json", ""},
-              {"scheduler/scheduler_config.json", R"({"_class_name":"DDIMScheduler","beta_schedule":"scaled_linear","beta_start":0.00085,"beta_end":0.012,)"
-                R"("clip_sample":false,"prediction_type":"v_prediction"})"},
+              {"scheduler/scheduler_config.json",
+               R"({"_class_name":"DDIMScheduler","beta_schedule":"scaled_linear","beta_start":0.00085,"beta_end":0.012,)"
+               R"("clip_sample":false,"prediction_type":"v_prediction"})"},
               {"tokenizer/vocab.json", clip_files::vocab()},
               {"tokenizer/merges.txt", clip_files::merges()},
               {"tokenizer/tokenizer.json", ""},

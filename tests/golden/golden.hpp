@@ -16,8 +16,8 @@
 #include "catch.hpp"
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/io/weights.hpp"
-#include "mobilediffusion/layers/packed_weights.hpp"
 #include "mobilediffusion/layers/context.hpp"
+#include "mobilediffusion/layers/packed_weights.hpp"
 
 namespace golden {
 

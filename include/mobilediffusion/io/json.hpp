@@ -18,8 +18,8 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Beyond what any model's folder holds. A value takes 16 bytes and more, so text alone does not bound memory.
 struct JsonLimits {
-  static constexpr std::size_t config_bytes = std::size_t{1} << 20;      // config.json and its like
-  static constexpr std::size_t index_bytes = std::size_t{64} << 20;      // of shards
+  static constexpr std::size_t config_bytes = std::size_t{1} << 20;  // config.json and its like
+  static constexpr std::size_t index_bytes = std::size_t{64} << 20;  // of shards
   static constexpr std::size_t values = 4'000'000;
   static constexpr int depth = 64;
 };
@@ -43,8 +43,7 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view name) {
 
 // A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
 inline nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes) {
-  nlohmann::json json =
-      parse_json(read_file(path, limit), detail::join({"file ", detail::printable(detail::path_text(path))}));
+  nlohmann::json json = parse_json(read_file(path, limit), detail::join({"file ", detail::printable(detail::path_text(path))}));
   if (!json.is_object()) detail::fail_file(path, {"expected a JSON object"});
   return json;
 }

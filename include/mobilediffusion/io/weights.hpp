@@ -82,8 +82,9 @@ void read_weights(const File& file, std::string_view prefix, W& weights) {
 }
 
 // check_weights, and that the file holds nothing besides but tensors whose name `ignores` accepts.
-template <class W, class File, class Predicate>
-void check_exactly_weights(const File& file, Predicate&& ignores) {
+template <class W, class File, class Predicate = bool (*)(std::string_view)>
+void check_exactly_weights(
+    const File& file, Predicate ignores = [](std::string_view) { return false; }) {
   check_weights<W>(file, "");
   std::vector<const TensorView*> wanted;  // not their names, since they may go by an older one
   W weights{};
