@@ -506,8 +506,8 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
   CHECK(refusal([](File&) {}) == "");
   CHECK(refusal([](File& f) { f.metadata.clear(); }) == "");  // alpha is then the rank
   CHECK(read_lora<Weights>(path).pairs()[0].alpha == 2.0f);
-  expect(refusal([](File& f) { f.tensors.pop_back(); }), b + ": missing beside its partner");
-  expect(refusal([](File& f) { f.tensors.erase(f.tensors.begin()); }), a + ": missing beside its partner");
+  expect(refusal([](File& f) { f.tensors.pop_back(); }), b + "\": missing beside its partner");
+  expect(refusal([](File& f) { f.tensors.erase(f.tensors.begin()); }), a + "\": missing beside its partner");
   expect(refusal([](File& f) { f.tensors[0].shape = {24, 2}; }), "to_q.lora_A.weight\": expected shape [24, 24], found [24, 2]");
   expect(refusal([&](File& f) {
            f.tensors[0] = tensor(a, {2, 12});
@@ -534,7 +534,7 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
   expect(refusal([&](File& f) {
            f.tensors.push_back(tensor("unet.conv_in.lora_A.weight", {2, 3}));
          }),
-         "\"unet.conv_in.lora_A.weight\": expected lora_A");
+         "\"unet.conv_in.lora_B.weight\": missing beside its partner");
   expect(refusal([&](File& f) { f.tensors.push_back(tensor("unet.other.lora_B.weight", {2})); }), "\"unet.other.lora_B.weight\"");
   expect(refusal([&](File& f) {
            f.tensors.clear();

@@ -44,27 +44,28 @@ class PeftConfig {
   // What multiplies B A of this matrix, times the rank; nothing where the configuration does not say. part: "unet".
   // matrix: its name in the file. Throws Error for other methods than LoRA.
   std::optional<float> alpha(const std::string& part, std::string_view matrix, std::size_t rank) const {
-    const auto field = [&](const char* name) {
-      const auto at = json_.find(part + "." + name);
-      return at != json_.end() ? at : json_.find(name);
+    const auto field = [&](const char* name) -> const nlohmann::json* {
+      auto at = json_.find(part + "." + name);
+      if (at == json_.end()) at = json_.find(name);
+      return at == json_.end() || at->is_null() ? nullptr : &*at;
     };
     const auto is_on = [&](const char* name) {
-      const auto at = field(name);
-      return at != json_.end() && *at != nlohmann::json(false) && !at->is_null();
+      const nlohmann::json* const value = field(name);
+      return value != nullptr && *value != nlohmann::json(false);
     };
-    if (const auto type = field("peft_type"); type != json_.end() && *type != nlohmann::json("LORA"))
+    if (const nlohmann::json* const type = field("peft_type"); type != nullptr && *type != nlohmann::json("LORA"))
       throw Error(join({place_, ": peft_type: expected LORA, found ", printable(type->dump())}));
     if (is_on("use_dora")) throw Error(place_ + ": DoRA: not supported, only LoRA is");
     if (is_on("fan_in_fan_out")) throw Error(place_ + ": fan_in_fan_out: not supported");
-    auto found = field("lora_alpha");
-    if (const auto patterns = field("alpha_pattern"); patterns != json_.end() && patterns->is_object())
+    const nlohmann::json* found = field("lora_alpha");
+    if (const nlohmann::json* const patterns = field("alpha_pattern"); patterns != nullptr && patterns->is_object())
       for (auto at = patterns->begin(); at != patterns->end(); ++at) {
         const std::string& name = at.key();
         if (name.find_first_of("^$*+?()[]{}|\\") != name.npos)
           throw Error(join({place_, ": alpha_pattern: expected names of layers, found the expression ", printable(name)}));
-        if (matrix == name || matrix.ends_with("." + name)) found = at;
+        if (matrix == name || matrix.ends_with("." + name)) found = &*at;
       }
-    if (found == json_.end() || found->is_null()) return std::nullopt;
+    if (found == nullptr) return std::nullopt;
     if (!found->is_number()) throw Error(join({place_, ": lora_alpha: expected a number, found ", printable(found->dump())}));
     return found->get<float>() * (is_on("use_rslora") ? std::sqrt(static_cast<float>(rank)) : 1.0f);
   }
