@@ -83,7 +83,7 @@ TEST_CASE("steps and guidance default to the configuration's, and matter") {
   CHECK(with(std::nullopt, 1.0f, "a blue cat") == conditional);
   CHECK(largest_difference(with(std::nullopt, 5.0f, "a red apple"), conditional) <= 1);
   for (const float none : {0.0f, 0.5f}) CHECK(with(std::nullopt, none, "a blue cat") == conditional);
-  CHECK(with(std::nullopt, 1.01f, "a blue cat") != conditional);
+  CHECK(with(std::nullopt, 3.0f, "a blue cat") != conditional);
 }
 
 TEST_CASE("every step is reported, and the callback cancels") {
