@@ -2,6 +2,7 @@
 // Group and layer normalization against the oracle, and their gradients against central differences.
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "catch.hpp"
@@ -261,4 +262,15 @@ TEST_CASE("group_norm of two tensors equals that of their concatenation, bit for
         CHECK(expected == found);
       }
     }
+}
+
+TEST_CASE("norms do not hide sums of squares that overflow", "[kernels][norm]") {
+  const Executor ex(1);
+  Floats x = normals(4 * 32, 1), y(x.size()), statistics(2 * 4);
+  const Floats gamma(32, 1.0f), beta(32, 0.0f);
+  x[5] = 1e20f;  // of the first group of 8 channels, and of the first row
+  kernels::group_norm(ex, x.data(), y.data(), 1, 4, 32, 4, 1e-5f, gamma.data(), beta.data(), Activation::none, statistics.data());
+  for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::isnan(y[i]) == (i % 32 < 8));
+  kernels::layer_norm(ex, x.data(), y.data(), 4, 32, 1e-5f, gamma.data(), beta.data(), statistics.data());
+  for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::isnan(y[i]) == (i < 32));
 }
