@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/known_words.hpp"
 #include "common/progress.hpp"
 #include "common/write_picture.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
@@ -60,19 +61,33 @@ struct Options {
   std::optional<float> guidance;
   md::Format format = md::Format::fp32;
   int threads = 0;
-  bool quiet = false;
+  bool quiet = false, words = false;
 };
 
 struct Prompt {
   std::string text, place;  // place: where it was found, for messages
 };
 
+std::string read_standard_input() {
+  constexpr std::size_t most = std::size_t{64} << 20;  // bytes
+  std::string text;
+  char buffer[65536];
+  while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, stdin)) {
+    if (text.size() + n > most) throw md::Error(join({"standard input: expected at most ", most, " bytes, found more"}));
+    text.append(buffer, n);
+  }
+  if (std::ferror(stdin) != 0) throw md::Error(join({"standard input: cannot read: ", std::generic_category().message(errno)}));
+  return text;
+}
+
 std::vector<Prompt> read_prompts(const Options& o) {
   std::vector<Prompt> prompts;
   for (const std::string& text : o.prompts)
     prompts.push_back({text, o.prompts.size() > 1 ? join({"argument ", prompts.size() + 1, ": "}) : ""});
   if (o.prompts_file.empty()) return prompts;
-  std::string rest = md::read_file(o.prompts_file);
+  const bool piped = o.prompts_file == "-";
+  std::string rest = piped ? read_standard_input() : md::read_file(o.prompts_file);
+  const std::string source = piped ? "standard input" : "file " + printable(o.prompts_file);
   if (rest.starts_with("\xEF\xBB\xBF")) rest.erase(0, 3);  // a byte order mark is no part of the first prompt
   std::size_t line = 0;
   for (std::size_t begin = 0; begin < rest.size();) {
@@ -81,24 +96,18 @@ std::vector<Prompt> read_prompts(const Options& o) {
     if (text.ends_with('\r')) text.pop_back();
     begin = end + 1;
     ++line;
-    const std::string place = join({"file ", printable(o.prompts_file), ": line ", line, ": "});
+    const std::string place = join({source, ": line ", line, ": "});
     if (text.find('\0') != std::string::npos) throw md::Error(place + "prompt: expected text, found a zero byte");
     if (!md::detail::is_blank(text)) prompts.push_back({text, place});
   }
-  if (prompts.empty()) throw md::Error(join({"file ", printable(o.prompts_file), ": expected a prompt a line, found none"}));
+  if (prompts.empty()) throw md::Error(source + ": expected a prompt a line, found none");
   return prompts;
 }
 
-void check_prompt(const md::Tokenizer& tokenizer, const std::string& text, const std::string& place) {
-  if (md::detail::is_blank(text)) throw md::Error(place + "prompt: expected words, found none");
-  try {
-    const md::EncodedPrompt prompt = tokenizer.encode_prompt(text, preset.text.length);
-    if (prompt.cut.empty()) return;
-    std::fprintf(stderr, "generate: %sprompt: %zu tokens, the model reads %zu; not read: %s\n", place.c_str(), prompt.tokens,
-                 preset.text.length - 2, printable(prompt.cut).c_str());
-  } catch (const md::Error& e) {
-    throw md::Error(place + e.what());
-  }
+// A program insists on words, where the library takes an empty prompt for none.
+void check_prompt(const md::Tokenizer& tokenizer, const examples::KnownWords& known, const Prompt& p, bool quiet) {
+  if (md::detail::is_blank(p.text)) throw md::Error(p.place + "prompt: expected words, found none");
+  examples::check_prompt("generate", p.place, p.text, tokenizer, preset.text.length, known, quiet);
 }
 
 // A prompt as a file name: lower case, other than letters and digits a dash; UTF-8 beyond ASCII stays.
@@ -186,6 +195,18 @@ void say(const Options& o, const fs::path& path, const std::string& what) {
     throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
 }
 
+void list_words(const Options& o) {
+  const std::string model = o.model.empty() ? examples::shipped_model(o.steps, o.guidance, !o.negative.empty()) : o.model;
+  const md::SafetensorsFile file(model);
+  md::check_model<preset>(file);
+  const examples::KnownWords known(file.metadata());
+  if (known.empty())
+    throw md::Error(
+        join({"file ", printable(model), ": metadata ", examples::pairs_key, ": missing: it does not say what it knows"}));
+  if (std::fputs(known.list().c_str(), stdout) < 0 || std::fflush(stdout) != 0)
+    throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
+}
+
 template <md::Format F>
 void generate(const Options& o) {
   const std::vector<Prompt> prompts = read_prompts(o);
@@ -193,8 +214,9 @@ void generate(const Options& o) {
   Outputs outputs(o.output, pictures);
   const std::string model_file = o.model.empty() ? examples::shipped_model(o.steps, o.guidance, !o.negative.empty()) : o.model;
   md::TextToImage<preset, F> model(model_file, o.threads);
-  for (const Prompt& p : prompts) check_prompt(model.tokenizer(), p.text, p.place);
-  if (!o.negative.empty()) check_prompt(model.tokenizer(), o.negative, "negative ");
+  const examples::KnownWords known(model.metadata());
+  for (const Prompt& p : prompts) check_prompt(model.tokenizer(), known, p, o.quiet);
+  if (!o.negative.empty()) check_prompt(model.tokenizer(), known, {o.negative, "negative "}, o.quiet);
 
   const std::size_t steps = o.steps.value_or(model.sampling().steps);
   const float guidance = o.guidance.value_or(model.sampling().guidance);
@@ -244,7 +266,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Pictures of emoji from words, by a model of this repository", "generate"};
   app.set_version_flag("--version", "generate " MOBILEDIFFUSION_VERSION);
   app.add_option("prompt", o.prompts, "What to draw; several prompts give several pictures")->type_name("PROMPT");
-  app.add_option("--prompts", o.prompts_file, "More prompts from a UTF-8 file, one a line")->type_name("FILE");
+  app.add_option("--prompts", o.prompts_file, "More prompts from a UTF-8 file, one a line; -: from standard input")
+      ->type_name("FILE");
   app.add_option("-o,--output", o.output,
                  "A .png file, which is replaced, a folder that exists, a pipe, or - for standard output; default: a new file in "
                  "the current folder, named by "
@@ -264,12 +287,14 @@ int main(int argc, char** argv) {
                       [&](auto n) { o.threads = static_cast<int>(n); });
   examples::add_format(app, [&](md::Format f) { o.format = f; });
   app.add_option("--model", o.model, examples::shipped_model_help)->type_name("FILE");
+  app.add_flag("--words", o.words, "List what the model was taught: the things it draws, then other words");
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   app.footer(
+      "Words that the model was never shown are named on stderr: it draws something all the same.\n"
       "More than one picture also gives a contact sheet (up to 1024 pictures). Nothing is overwritten but a file that -o names.\n"
       "Exit status: 1 for files and prompts that cannot be used, 2 for wrong arguments.");
   app.callback([&] {
-    if (o.prompts.empty() && o.prompts_file.empty()) throw CLI::RequiredError("a prompt, or --prompts FILE");
+    if (o.prompts.empty() && o.prompts_file.empty() && !o.words) throw CLI::RequiredError("a prompt, or --prompts FILE");
   });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
 #ifdef SIGPIPE
@@ -279,7 +304,8 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write that meets it, and leaves no partial file
 #endif
   try {
-    if (o.format == md::Format::bf16) generate<md::Format::bf16>(o);
+    if (o.words) list_words(o);
+    else if (o.format == md::Format::bf16) generate<md::Format::bf16>(o);
     else if (o.format == md::Format::int8) generate<md::Format::int8>(o);
     else generate<md::Format::fp32>(o);
   } catch (const std::bad_alloc&) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/known_words.hpp"
 #include "common/read_picture.hpp"
 #include "common/write_picture.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
@@ -51,6 +52,9 @@ int main(int argc, char** argv) {
     examples::check_output(out);
     Model model(model_file, threads);
     std::vector<md::Image> sheet;
+    const examples::KnownWords known(model.metadata());
+    for (const std::string& prompt : prompts)
+      examples::check_prompt("image_to_image", "", prompt, model.tokenizer(), Model::context_length, known);
     for (std::size_t i = 0; i < pictures.size(); ++i) {
       sheet.push_back(examples::read_picture("image_to_image", pictures[i], Model::width, Model::height, fit));
       const md::Image picture = sheet.back();

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/known_words.hpp"
 #include "common/read_picture.hpp"
 #include "common/write_picture.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
@@ -95,6 +96,9 @@ int main(int argc, char** argv) {
     examples::check_output(out);
     Model model(model_file, threads);
     std::vector<md::Image> sheet;
+    const examples::KnownWords known(model.metadata());
+    for (const std::string& prompt : prompts)
+      examples::check_prompt("inpaint", "", prompt, model.tokenizer(), Model::context_length, known);
     const std::uint64_t seed = request.seed;
     for (std::size_t i = 0; i < pictures.size(); ++i) {
       const auto [picture, mask] =

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "common/arguments.hpp"
+#include "common/known_words.hpp"
 #include "common/progress.hpp"
 #include "common/read_picture.hpp"
 #include "common/write_picture.hpp"
@@ -99,6 +100,7 @@ bool is_any_layer(std::string_view path) { return path.starts_with("unet."); }
 struct Handful {
   std::vector<float> latents;  // [pictures][latents]
   std::vector<std::int32_t> ids;
+  std::vector<std::string> captions;
   std::size_t size = 0;
 };
 
@@ -118,6 +120,7 @@ Handful read_handful(const fs::path& folder, md::Fit fit, const md::Tokenizer& t
     vae.encode(values.data(), 1, &h.latents[i * emoji::Autoencoder::latents]);
     std::string caption = md::read_file(fs::path(paths[i]).replace_extension(".txt"));
     while (!caption.empty() && static_cast<unsigned char>(caption.back()) <= ' ') caption.pop_back();
+    h.captions.push_back(caption);
     const auto ids = tokenizer.encode(caption, demo.text.length);
     h.ids.insert(h.ids.end(), ids.begin(), ids.end());
   }
@@ -175,6 +178,10 @@ void train(const Options& o) {
     md::merge_lora(weights, trainer.lora);
     md::Metadata metadata = file.metadata();
     metadata["lora"] = o.out.filename().string();
+    if (examples::KnownWords words(metadata); !words.empty()) {
+      for (const std::string& caption : handful.captions) words.add_caption(caption);
+      words.write(metadata);
+    }
     md::write_model<demo>(o.merged, weights, md::base64_decode(file.require_metadata(md::detail::tokenizer_key)), md::Dtype::f16,
                           metadata);
   }

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "common/arguments.hpp"
 #include "emoji/diffusion_training.hpp"
@@ -21,7 +22,10 @@ int main(int argc, char** argv) {
   emoji::TrainingOptions options;
   CLI::App app{"Train the demo model: VAE, text encoder and UNet"};
   std::string level = "animals-foods", stage = "all", precision = "bf16", out;
-  app.add_option("--out", out, "folder for checkpoints, logs, sheets and the model")->required();
+  std::vector<std::string> wordless;
+  app.add_option("--out", out, "folder for checkpoints, logs, sheets and the model");
+  app.add_option("--add-words", wordless, "no training: write the words of their captions into model files that lack them")
+      ->type_name("FILE");
   app.add_option("--level", level, "vocabulary: animals-foods (285 concepts), objects (849) or all (2109)")
       ->capture_default_str();
   app.add_option("--stage", stage, "vae, decoder, diffusion or all")
@@ -45,8 +49,13 @@ int main(int argc, char** argv) {
   app.add_option("--scenes", options.scenes, "cached pictures of two objects")->capture_default_str();
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->capture_default_str();
   app.add_option("--sheet-every", options.sheet_every, "steps between sheets of pictures")->capture_default_str();
+  app.callback([&] {
+    if (out.empty() && wordless.empty()) throw CLI::RequiredError("--out");
+  });
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
+    for (const std::string& file : wordless) emoji::add_words_to(file);
+    if (!wordless.empty()) return 0;
     options.out = out;
     options.level = emoji::level_from(level);
     options.precision = precision == "bf16" ? md::Precision::bf16 : md::Precision::fp32;

@@ -12,6 +12,7 @@
 
 #include "../common/progress.hpp"
 #include "bitmaps.hpp"
+#include "caption_words.hpp"
 #include "dataset.hpp"
 #include "drawing.hpp"
 #include "mobilediffusion/io/tokenizer.hpp"
@@ -180,10 +181,11 @@ inline void train_diffusion(const TrainingOptions& o) {
   });
 
   md::ModelWeights<demo> whole{trainer.state.average.text_encoder, trainer.state.average.unet, vae.weights};
-  md::write_model<demo>(o.out / "emoji.safetensors", whole, tokenizer_bytes, md::Dtype::f16,
-                        {{"training.samples", std::to_string(o.steps * o.batch)},
-                         {"training.seed", std::to_string(o.seed)},
-                         {"training.concepts", std::to_string(vocabulary.size())}});
+  md::Metadata about{{"training.samples", std::to_string(o.steps * o.batch)},
+                     {"training.seed", std::to_string(o.seed)},
+                     {"training.concepts", std::to_string(vocabulary.size())}};
+  words_of_captions(vocabulary).write(about);
+  md::write_model<demo>(o.out / "emoji.safetensors", whole, tokenizer_bytes, md::Dtype::f16, about);
 }
 
 }  // namespace emoji

@@ -13,6 +13,7 @@
 #include "mobilediffusion/core/executor.hpp"
 #include "mobilediffusion/io/atomic_file.hpp"
 #include "mobilediffusion/io/image.hpp"
+#include "mobilediffusion/model_file.hpp"
 #include "picture.hpp"
 #include "vocabulary.hpp"
 

@@ -12,6 +12,8 @@ change --picture cat.png --prompt "a dog" --out again.png --strength 0.6 --threa
 cmp -s dog.png again.png || fail "expected the same bytes again, on one thread, at the default strength"
 change --picture cat.png --prompt "a dog" --picture dog.png --prompt "a cat" --strength 0.5 0.9 --out sheet.png
 [ "$("$files" size sheet.png)" = 400x268 ] || fail "expected a sheet of 3 x 2 pictures"
+run 0 "$programs/image_to_image" --picture cat.png --prompt "a helicopter" --out helicopter.png
+grep -q -F -x 'image_to_image: prompt: never seen in training: "helicopter"' err || fail "expected a word on stderr: $command"
 edit() { wanted=$1 words=$2; shift 2; refused "$wanted" "$words" "$programs/image_to_image" --model "$model" --out new.png "$@"; }
 edit 2 '--picture is required' --prompt "a dog"
 edit 2 'expected one for each picture, found 2 for 1' --picture cat.png --prompt "a dog" --prompt "a cat"

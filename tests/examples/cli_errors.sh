@@ -31,6 +31,8 @@ printf '\n \n' > prompts.txt
 with 1 'file "prompts.txt": expected a prompt a line, found none' --prompts prompts.txt
 awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "a"; print "" }' > prompts.txt
 with 1 'file "prompts.txt": line 1: prompt: 70000 bytes, at most 65536 are accepted' --prompts prompts.txt
+with 1 'standard input: expected a prompt a line, found none' --prompts -
+with 1 'it does not say what it knows' --words
 with 1 'file "nothing.txt": cannot open' --prompts nothing.txt
 with 1 'file ".": cannot' --prompts .
 

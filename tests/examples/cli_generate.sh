@@ -64,7 +64,7 @@ has a-cat-a-cat-a-cat-a-cat.png guidance=1
 # A prompt that is too long is cut, in words; a batch goes on.
 mkdir long
 many='a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a cat and a big red dog'
-draw -q "a cat" "$many" -o long
+draw "a cat" "$many" -o long
 exists long/a-cat-0.png
 [ "$(wc -l < err)" -eq 1 ] && grep -q '^generate: argument 2: prompt: [0-9]* tokens, the model reads 26; not read: ".*dog"$' err || fail "expected what is not read: $command"
 [ "$(ls long | wc -l)" -eq 3 ] || fail "expected 2 pictures and a sheet"
@@ -90,6 +90,30 @@ draw --prompts prompts.txt "a cat" -o sheet
 exists sheet/a-cat-0.png sheet/a-red-apple-0.png sheet/a-blue-cat-0.png sheet/sheet.png
 has sheet/a-red-apple-0.png "prompt=a red apple"
 [ "$(ls sheet | wc -l)" -eq 4 ] || fail "expected 3 pictures and a sheet"
+
+# Prompts from standard input.
+mkdir piped
+printf 'a red apple\r\n\na blue cat' | "$generate" --model "$model" --steps 1 --prompts - -o piped > out 2> err || fail "expected prompts from standard input"
+exists piped/a-red-apple-0.png piped/a-blue-cat-0.png piped/sheet.png
+
+# Words that the shipped models were never shown are named; what they know is listed.
+strange() {
+  run 0 "$generate" "$1" -o strange.png
+  [ "$(wc -l < err)" -eq 1 ] && grep -q -F -x -e "generate: prompt: never seen $2" err || fail "expected '$2' on stderr: $command"
+}
+strange "🦊" 'in training: "🦊"'
+strange "東京" 'in training: "東京"'
+strange "a helicopter" 'in training: "helicopter"'
+strange "a photo of a cat" 'in training: "photo"'
+strange "a foxx" 'in training: "foxx" (fox?)'
+strange "fox" 'at the beginning: "fox"'
+strange "a red fox on a light blue background" 'in this order: "red fox"'
+run 0 "$generate" -q "a helicopter" -o strange.png && silent
+run 0 "$generate" "A fox, on a light blue background!" -o fox.png
+[ ! -s err ] || fail "expected nothing on stderr: $command"
+run 0 "$generate" --words
+says '^a fox / foxes$' && says '^a red apple / red apples$' && says ' background '
+[ "$(wc -l < out)" -gt 280 ] || fail "expected a line for each thing"
 
 # Without --model: the shipped one-step model, and the base model for what only that can do.
 shipped() { model_file=$1; shift; run 0 "$generate" -q "a red apple" -o shipped.png "$@"; has shipped.png "model=$model_file"; }
