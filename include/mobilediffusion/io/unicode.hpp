@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -80,7 +82,7 @@ inline std::u32string normalization_form_c(std::string_view text) {
     if (result < 0) throw Error(std::string("text: cannot be normalized: ") + utf8proc_errmsg(result));
     return static_cast<std::size_t>(result);
   };
-  const auto order = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  const auto order = [](utf8proc_int32_t c) { return static_cast<std::uint16_t>(utf8proc_get_property(c)->combining_class); };
   std::vector<utf8proc_int32_t> buffer;
   buffer.reserve(text.size() + 8);
   for (std::size_t at = 0; at < text.size();) {
@@ -93,7 +95,14 @@ inline std::u32string normalization_form_c(std::string_view text) {
   // Marks in their canonical order. utf8proc's own way takes quadratic time for many of them.
   for (auto begin = buffer.begin(); begin != buffer.end();) {
     const auto end = std::find_if(begin, buffer.end(), [&](utf8proc_int32_t c) { return order(c) == 0; });
-    std::stable_sort(begin, end, [&](utf8proc_int32_t a, utf8proc_int32_t b) { return order(a) < order(b); });
+    // By class and place. (clang warns of libstdc++ 12's std::stable_sort in C++23.)
+    if (end - begin > 1) {
+      std::vector<std::pair<std::uint64_t, utf8proc_int32_t>> marks;
+      for (auto mark = begin; mark != end; ++mark)
+        marks.emplace_back(std::uint64_t{order(*mark)} << 32 | static_cast<std::uint64_t>(mark - begin), *mark);
+      std::sort(marks.begin(), marks.end());
+      std::transform(marks.begin(), marks.end(), begin, [](const auto& mark) { return mark.second; });
+    }
     begin = end == buffer.end() ? end : end + 1;
   }
   constexpr auto composed = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
