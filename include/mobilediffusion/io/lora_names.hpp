@@ -113,7 +113,7 @@ class LoraMatrices {
     replace_front("lora_te_", "text_encoder.");
     replace_front("lora_te1_", "text_encoder.");
     if (constexpr std::string_view processor = ".processor."; matrix.find(processor) != matrix.npos) {
-      matrix.replace(matrix.find(processor), processor.size(), ".");
+      matrix.replace(matrix.find(processor), processor.size(), 1, '.');
       if (matrix.ends_with(".to_out")) matrix += ".0";
     }
     if (matrix.starts_with("text_encoder.") || matrix.starts_with("text_model."))

@@ -137,7 +137,7 @@ class Tokenizer {
   // sentencepiece writes a space as U+2581, also before the first word.
   static std::string with_spaces(std::string text) {
     constexpr std::string_view mark = "\xE2\x96\x81";
-    for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos; ++at) text.replace(at, mark.size(), " ");
+    for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos; ++at) text.replace(at, mark.size(), 1, ' ');
     return text.substr(std::min(text.find_first_not_of(' '), text.size()));
   }
 

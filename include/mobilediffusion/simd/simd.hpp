@@ -75,9 +75,11 @@ inline float maximum(Batch v) {
 #if defined(__AVX512F__)  // in the masked forms with a full mask g++ 12 does not warn about its own undefined registers
 inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a, b)); }
 inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
+inline Batch sqrt(Batch x) { return Batch(_mm512_maskz_sqrt_ps(0xFFFF, x)); }
 #else
 inline Batch max(Batch a, Batch b) { return xsimd::max(a, b); }
 inline Batch min(Batch a, Batch b) { return xsimd::min(a, b); }
+inline Batch sqrt(Batch x) { return xsimd::sqrt(x); }
 #endif
 inline Batch where_positive(Batch x, Batch v) { return xsimd::select(x > splat(0.0f), v, splat(0.0f)); }  // v where x > 0, else 0
 inline Batch erf(Batch x) { return xsimd::erf(x); }

@@ -89,7 +89,7 @@ inline void adamw_step(const Executor& ex, const AdamWConfig& config, std::size_
     gi = gi * scale;
     mi = simd::fma(beta1, mi, rest1 * gi);
     vi = simd::fma(beta2, vi, rest2 * gi * gi);
-    pi = simd::fma(rate, mi / simd::fma(sqrt(vi), to_rms, eps), keep * pi);
+    pi = simd::fma(rate, mi / simd::fma(simd::sqrt(vi), to_rms, eps), keep * pi);
   };
   ex.parallel_for(detail::flat_blocks(n), detail::flat_grain, [&](std::size_t begin, std::size_t end, int) {
     const std::size_t first = begin * detail::flat_block, last = std::min(n, end * detail::flat_block);
