@@ -200,7 +200,7 @@ TEST_CASE("a folder that is not the model is refused before anything is used", "
   expect(refusal({}, replace("text_encoder/config.json", R"({"num_attention_heads": 4})")),
          "text_encoder/config.json\": num_attention_heads: expected 2, found 4");
   expect(refusal({}, replace("unet/config.json", "[")), "unet/config.json\": expected a JSON object");
-  expect(refusal({}, replace("tokenizer/special_tokens_map.json", "[")), "special_tokens_map.json\": expected a JSON object");
+  expect(refusal({}, replace("tokenizer/special_tokens_map.json", "[")), "special_tokens_map.json: expected a JSON object");
   expect(refusal({}, [](const auto& root) { write_file(root / "tokenizer/tokenizer_config.json", std::string(2 << 20, ' ')); }),
          "at most 1048576 are expected");
   expect(refusal({},
