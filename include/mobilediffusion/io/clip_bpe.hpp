@@ -198,7 +198,8 @@ class ClipBpe {
             detail::join({file, ": merge ", detail::printable(text), ": the vocabulary lacks ", detail::printable(token)}));
       return at->second;
     };
-    merges_[pair_of(id(first), id(second))] = {next_rank_++, id(first + second)};
+    const std::int32_t left = id(first), right = id(second), both = id(first + second);
+    merges_[pair_of(left, right)] = {next_rank_++, both};
   }
   static std::uint64_t pair_of(std::int32_t first, std::int32_t second) {
     return static_cast<std::uint64_t>(first) << 32 | static_cast<std::uint32_t>(second);
