@@ -4,6 +4,7 @@
 //   inspect [--preset emoji] [--csv]    the static graph: every part with its sizes, all known to the compiler
 //   inspect --preset full --svg FILE    its UNet as a drawing
 //   inspect FILE [--csv]                a weights file: metadata, tensors by group, and which preset it fits
+//   inspect FOLDER [--csv]              the same of a model in the layout of diffusers
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <map>
@@ -103,25 +104,26 @@ std::string group_of(const std::string& name) {
   return second == std::string::npos ? name : name.substr(0, second);
 }
 
-void print_file(const std::string& path, bool csv) {
-  const md::SafetensorsFile file(path);
-  if (csv) {
-    std::printf("tensor,dtype,shape,elements,bytes\n");
-    for (const md::TensorView& t : file.tensors()) {
-      std::string shape;
-      for (const std::size_t d : t.shape) shape += join({shape.empty() ? "" : "x", d});
-      const std::string name = printable(t.name), dtype(md::name_of(t.dtype));
-      std::printf("%s,%s,%s,%zu,%zu\n", name.c_str(), dtype.c_str(), shape.c_str(), t.count(), t.size);
-    }
-    return;
+// tensors: anything that holds TensorViews.
+template <class Tensors>
+void print_csv(const Tensors& tensors, const std::string& prefix) {
+  for (const md::TensorView& t : tensors) {
+    std::string shape;
+    for (const std::size_t d : t.shape) shape += join({shape.empty() ? "" : "x", d});
+    const std::string name = printable(prefix + t.name), dtype(md::name_of(t.dtype));
+    std::printf("%s,%s,%s,%zu,%zu\n", name.c_str(), dtype.c_str(), shape.c_str(), t.count(), t.size);
   }
+}
+
+template <class Tensors>
+void print_groups(const Tensors& tensors) {
   struct Group {
     std::size_t tensors = 0, elements = 0, bytes = 0;
     std::set<std::string> dtypes;
   };
   std::map<std::string, Group> groups;
   Group all;
-  for (const md::TensorView& t : file.tensors()) {
+  for (const md::TensorView& t : tensors) {
     for (Group* g : {&groups[group_of(t.name)], &all}) {
       ++g->tensors;
       g->elements += t.count();
@@ -135,18 +137,53 @@ void print_file(const std::string& path, bool csv) {
     std::printf("%-32s %7zu %14s %14s  %s\n", name.c_str(), g.tensors, grouped(g.elements).c_str(), grouped(g.bytes).c_str(),
                 dtypes.c_str());
   };
-  std::printf("file %s\n\nmetadata\n", printable(path).c_str());
-  for (const auto& [key, value] : file.metadata()) {
-    const bool long_text = value.size() > 100;
-    std::printf("  %s: %s\n", printable(key).c_str(),
-                long_text ? join({value.size(), " characters"}).c_str() : printable(value).c_str());
-  }
   std::printf("\n%-32s %7s %14s %14s  %s\n", "group", "tensors", "parameters", "bytes", "dtype");
   for (const auto& [name, group] : groups) {
     const std::string quoted = printable(name);
     print_group(quoted.substr(1, quoted.size() - 2), group);
   }
   print_group("total", all);
+}
+
+constexpr const char* csv_header = "tensor,dtype,shape,elements,bytes\n";
+
+// Of a model in the layout of diffusers.
+void print_folder(const std::filesystem::path& path, bool csv) {
+  if (csv) std::printf("%s", csv_header);
+  bool any = false;
+  for (const auto& [part, stem] :
+       {std::pair{"unet", "diffusion_pytorch_model"}, {"vae", "diffusion_pytorch_model"}, {"text_encoder", "model"}}) {
+    if (!md::path_exists(path / part)) continue;
+    any = true;
+    const md::WeightFiles files(path / part, stem);
+    if (csv) {
+      print_csv(files.tensors(), std::string(part) + ".");
+      continue;
+    }
+    std::printf("%s%s: %s\n", part == std::string("unet") ? "" : "\n", part, printable(files.name()).c_str());
+    print_groups(files.tensors());
+    if (part != std::string("unet")) continue;
+    const std::string preset = md::detail::preset_of(files.tensors());
+    std::printf("\nconfiguration: %s\n", preset.empty() ? "none of the presets" : preset.c_str());
+  }
+  if (!any)
+    throw md::Error(join({"folder ", printable(path.string()), ": expected unet, vae or text_encoder in it, found none"}));
+}
+
+void print_file(const std::string& path, bool csv) {
+  const md::SafetensorsFile file(path);
+  if (csv) {
+    std::printf("%s", csv_header);
+    print_csv(file.tensors(), "");
+    return;
+  }
+  std::printf("file %s\n\nmetadata\n", printable(path).c_str());
+  for (const auto& [key, value] : file.metadata()) {
+    const bool long_text = value.size() > 100;
+    std::printf("  %s: %s\n", printable(key).c_str(),
+                long_text ? join({value.size(), " characters"}).c_str() : printable(value).c_str());
+  }
+  print_groups(file.tensors());
 
   const auto found = file.metadata().find(md::detail::fingerprint_key);
   bool fits = false;
@@ -168,7 +205,7 @@ int main(int argc, char** argv) {
   std::string file, svg, preset = "emoji";
   bool csv = false;
   app.set_version_flag("--version", "inspect " MOBILEDIFFUSION_VERSION);
-  app.add_option("file", file, "A safetensors file")->type_name("FILE");
+  app.add_option("file", file, "A safetensors file, or a folder as diffusers lays out a model")->type_name("PATH");
   app.add_option("--preset", preset, "An architecture")
       ->check(CLI::IsMember(preset_names()))
       ->capture_default_str()
@@ -177,7 +214,8 @@ int main(int argc, char** argv) {
   app.add_flag("--csv", csv, "One line a row, all numbers plain");
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
-    if (!file.empty()) print_file(file, csv);
+    if (!file.empty() && md::is_folder(file)) print_folder(file, csv);
+    else if (!file.empty()) print_file(file, csv);
     else
       for_each_preset([&]<md::ModelConfig M>(const char* name) {
         if (preset != name) return;

@@ -26,6 +26,15 @@ run 0 "$inspect" "$model" --csv
 says '^"unet.conv_in.weight",F16,'
 [ "$(awk -F, 'NR > 1 { n += $4 } END { print n }' out)" = "$total" ] || fail "expected $total elements in the file"
 
+mkdir -p folder/unet folder/text_encoder empty
+cp "$model" folder/unet/diffusion_pytorch_model.safetensors
+cp "$model" folder/text_encoder/model.fp16.safetensors
+run 0 "$inspect" folder
+says '^unet: "folder/unet/diffusion_pytorch_model.safetensors"' && says '^text_encoder: ' && says '^configuration: none of the presets'
+run 0 "$inspect" folder --csv
+says '^"text_encoder.unet.conv_in.weight",F16,'
+refused 1 'expected unet, vae or text_encoder in it' "$inspect" empty
+
 "$files" wrong fingerprint "$model" other.safetensors
 run 0 "$inspect" other.safetensors
 says '^configuration: none of the presets'

@@ -42,7 +42,7 @@ void* memalign(std::size_t alignment, std::size_t n) {
   return __libc_memalign(alignment, n);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t n) { return memalign(alignment, n); }
-int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {  // as g++'s mm_malloc.h declares it
   *p = memalign(alignment, n);
   return *p == nullptr ? 12 : 0;  // ENOMEM
 }
