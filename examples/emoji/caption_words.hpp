@@ -44,9 +44,8 @@ inline void add_words_to(const std::filesystem::path& path) {
   words_of_captions(Vocabulary(trained_level(metadata, names), names)).write(metadata);
   std::vector<md::TensorToWrite> tensors;
   for (const md::TensorView& t : file.tensors())
-    tensors.push_back({.name = t.name, .dtype = t.dtype, .shape = t.shape, .fill = [&t](std::span<std::byte> out) {
-                         std::copy(t.bytes.begin(), t.bytes.end(), out.begin());
-                       }});
+    tensors.push_back(
+        {.name = t.name, .dtype = t.dtype, .shape = t.shape, .fill = [&](std::span<std::byte> out) { file.read_bytes(t, out); }});
   md::write_safetensors(path, tensors, metadata);
 }
 
