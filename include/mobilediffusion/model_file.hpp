@@ -76,10 +76,7 @@ void check_model(const SafetensorsFile& file) {
 inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabulary) {
   const std::string& text = file.require_metadata(detail::tokenizer_key);
   try {
-    Tokenizer tokenizer(base64_decode(text));
-    if (tokenizer.vocabulary() > vocabulary)
-      throw Error(detail::join({"expected at most ", vocabulary, " pieces, found ", tokenizer.vocabulary()}));
-    return tokenizer;
+    return Tokenizer(base64_decode(text), vocabulary);
   } catch (const Error& e) {
     throw Error(detail::join(
         {"file ", detail::printable(file.name()), ": metadata ", detail::printable(detail::tokenizer_key), ": ", e.what()}));

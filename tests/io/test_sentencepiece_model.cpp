@@ -97,6 +97,8 @@ std::string refusal(const std::string& model) {
 TEST_CASE("a small tokenizer model is accepted and used", "[io][tokenizer]") {
   const Tokenizer tokenizer(with_pieces(""));
   CHECK(tokenizer.vocabulary() == 7);
+  CHECK(Tokenizer(with_pieces(""), 7).vocabulary() == 7);
+  expect(error_of([] { Tokenizer(with_pieces(""), 6); }), "tokenizer model: expected at most 6 pieces, found more");
   CHECK(tokenizer.encode("ba", 8) == std::vector<std::int32_t>{2, 4, 6, 5, 6, 3, 0, 0});  // "a" is spelt "ab"
   // Fields that change nothing.
   CHECK(refusal(with_trainer(number(3, 2) + number(4, 7) + bytes(1, "captions.txt") + number(43, ~std::uint64_t{0}))).empty());

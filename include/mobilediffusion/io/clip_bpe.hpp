@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <queue>
 #include <string>
@@ -326,7 +327,7 @@ class ClipBpe {
   struct Letter {
     std::int32_t inside, at_end;  // of a word
   };
-  std::unordered_map<std::string, std::int32_t> ids_;
+  std::map<std::string, std::int32_t> ids_;          // no table of hashes, which foreign texts can be made to collide in
   std::vector<std::string> texts_;                   // of each id
   std::unordered_map<std::uint64_t, Merge> merges_;  // of two ids
   std::uint32_t next_rank_ = 0;

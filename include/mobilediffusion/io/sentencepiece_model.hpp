@@ -13,8 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <set>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -195,8 +195,8 @@ class SentencepieceModel {
  public:
   static constexpr std::size_t most_pieces = 1'000'000, longest_piece = 1024;  // bytes
 
-  // Throws Error, which says what is wrong, for a model that is not as train_tokenizer makes it.
-  static void check(std::string_view model) { SentencepieceModel{}.check_model(model); }
+  // Throws Error, which says what is wrong, for a model that is not as train_tokenizer makes it, and for more than `most` pieces.
+  static void check(std::string_view model, std::size_t most = most_pieces) { SentencepieceModel(most).check_model(model); }
 
  private:
   using Wire = ProtobufFields::Wire;
@@ -206,6 +206,8 @@ class SentencepieceModel {
   static constexpr std::uint32_t table = 2, last_normalizer = 6;                                                // of normalizer
   static constexpr std::uint32_t text = 1, score = 2, type = 3;                                                 // of a piece
   static constexpr std::uint64_t byte_pairs = 2, plain = 1, unknown = 2, control = 3;
+
+  explicit SentencepieceModel(std::size_t most) : most_(most) {}
 
   void check_model(std::string_view model) {
     ProtobufFields fields(model);
@@ -223,7 +225,7 @@ class SentencepieceModel {
   // Of the ids 0 to 3 the second is the unknown piece, the others are control symbols; all further ones are plain.
   void check_piece(std::string_view piece) {
     const std::size_t id = texts_.size();
-    if (id == most_pieces) throw Error(join({"expected at most ", most_pieces, " pieces, found more"}));
+    if (id == most_) throw Error(join({"expected at most ", most_, " pieces, found more"}));
     std::string_view name;
     std::uint64_t kind = plain;
     ProtobufFields fields(piece);
@@ -275,7 +277,8 @@ class SentencepieceModel {
     if (!holds) throw Error(join({what, number, ": not what a tokenizer of byte pairs has"}));
   }
 
-  std::unordered_set<std::string_view> texts_;
+  std::size_t most_;
+  std::set<std::string_view> texts_;  // no table of hashes, which foreign texts can be made to collide in
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail

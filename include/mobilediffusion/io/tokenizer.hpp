@@ -56,11 +56,13 @@ class Tokenizer {
   static constexpr std::int32_t pad = 0, unknown = 1, begin = 2, end = 3;
   static constexpr std::size_t longest_prompt = 65536;  // bytes; beyond it even counting tokens is a waste
 
-  // model: the bytes of a sentencepiece model as train_tokenizer makes it. Throws Error for anything else.
-  explicit Tokenizer(std::string_view model) {
+  // model: the bytes of a sentencepiece model as train_tokenizer makes it, of at most most_pieces pieces. Throws Error for
+  // anything else.
+  explicit Tokenizer(std::string_view model, std::size_t most_pieces = detail::SentencepieceModel::most_pieces) {
     try {
       if (model.empty()) throw Error("empty");
-      detail::SentencepieceModel::check(model);  // so that sentencepiece neither complains on the terminal nor goes astray
+      detail::SentencepieceModel::check(model,
+                                        most_pieces);  // so that sentencepiece neither complains on the terminal nor goes astray
       auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
       if (const auto status = processor->LoadFromSerializedProto(model); !status.ok())
         throw Error(detail::join({"not a sentencepiece model", detail::reason(status)}));
