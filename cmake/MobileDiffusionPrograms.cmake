@@ -29,8 +29,6 @@ add_library(mobilediffusion_program INTERFACE)
 target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion_flags mobilediffusion::training)
 mobilediffusion_kernels(mobilediffusion_program)
 target_link_libraries(mobilediffusion_kernels_compiled PRIVATE mobilediffusion_flags)
-# What takes time are the kernels, which keep -O3: programs gain nothing by more than this, and take longer to compile.
-set(mobilediffusion_program_options "$<$<CONFIG:Release>:-O2>")
 
 # The emoji data of the examples: drawn by FreeType and HarfBuzz; Eigen for the statistics of pictures. The target exists where
 # all are.
