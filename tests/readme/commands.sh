@@ -5,6 +5,7 @@
 #   programs of build/examples, and examples/run   are run and must succeed
 #   the same with a comment that names a time,     are looked at: they exist, and --help or the source knows each option
 #   programs that are not built
+#   mkdir and cp                                   are run
 #   other scripts, cmake, ctest, python, apt-get   are looked at: files, options, presets, targets, packages are known
 # Whatever else there is fails, so that no line goes unseen.
 set -u
@@ -112,6 +113,7 @@ check() {
         *) if [ -e "$2" ]; then knows "$(cat "$2")" "${@:3}"; else fail "no file $2"; fi ;;
       esac ;;
     venv/bin/pip) ;;
+    mkdir | cp) run "$@" ;;
     apt-get) look_at_packages "$@" ;;
     g++) look_at_compiler "$@" ;;
     *) fail "no rule for $1" ;;
