@@ -88,7 +88,7 @@ if(MOBILEDIFFUSION_INSTALL)
   foreach(project IN LISTS projects)
     file(CREATE_LINK "${PROJECT_SOURCE_DIR}" "${folder}/${project}/mobilediffusion" SYMBOLIC)
     add_test(NAME readme.cmake.${project}
-      COMMAND ${CMAKE_COMMAND} -S "${folder}/${project}" -B "${folder}/${project}/build" ${consumer_options}
+      COMMAND ${CMAKE_COMMAND} -G "${CMAKE_GENERATOR}" -S "${folder}/${project}" -B "${folder}/${project}/build" ${consumer_options}
         "-Dmobilediffusion_ROOT=${prefix}" "-DFETCHCONTENT_SOURCE_DIR_MOBILEDIFFUSION=${PROJECT_SOURCE_DIR}")
     set_tests_properties(readme.cmake.${project} PROPERTIES FIXTURES_REQUIRED install)
   endforeach()
