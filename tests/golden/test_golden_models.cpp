@@ -3,8 +3,12 @@
 #include "golden/golden_models.hpp"
 #include "mobilediffusion/config/presets.hpp"
 
+namespace test_golden_models_cpp {
+
 using namespace mobilediffusion;
 
 TEST_CASE("golden: the UNet equals its twin in PyTorch") { golden::unet<presets::tiny.unet>("models"); }
 TEST_CASE("golden: the VAE equals its twin in PyTorch") { golden::vae<presets::tiny.vae>("models"); }
 TEST_CASE("golden: the text encoder equals its twin in PyTorch") { golden::text<presets::tiny.text>("models"); }
+
+}  // namespace test_golden_models_cpp

@@ -5,6 +5,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/models/unet.hpp"
 
+namespace test_gradients_unet_cpp {
+
 using namespace mobilediffusion;
 using namespace gradient_tests;
 
@@ -28,3 +30,5 @@ TEST_CASE("every gradient of the UNet is that of its output") {
       {.batch = batch});
   CHECK(faults == "");
 }
+
+}  // namespace test_gradients_unet_cpp

@@ -5,6 +5,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/models/vae.hpp"
 
+namespace test_gradients_vae_cpp {
+
 using namespace mobilediffusion;
 using namespace gradient_tests;
 
@@ -96,3 +98,5 @@ TEST_CASE("every gradient of the VAE's decoder is that of its output") {
   CHECK(decoder_faults<plain>() == "");
   CHECK(decoder_faults<without_norms>() == "");
 }
+
+}  // namespace test_gradients_vae_cpp

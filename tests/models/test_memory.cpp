@@ -4,6 +4,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "model_runs.hpp"
 
+namespace test_memory_cpp {
+
 using namespace mobilediffusion;
 using namespace model_tests;
 
@@ -40,3 +42,5 @@ TEST_CASE("the text encoder's activation memory is the planned number of floats"
   check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text, false>);
   check<TextEncoder<odd::wide_mlp>>("wide mlp", run_text<odd::wide_mlp, false>);
 }
+
+}  // namespace test_memory_cpp

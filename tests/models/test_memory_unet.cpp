@@ -4,6 +4,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "model_runs.hpp"
 
+namespace test_memory_unet_cpp {
+
 using namespace mobilediffusion;
 using namespace model_tests;
 
@@ -29,3 +31,5 @@ TEST_CASE("the UNet's activation memory is the planned number of floats") {
   check<odd::no_middle>("no middle");
   check<odd::heavy_middle>("heavy middle");
 }
+
+}  // namespace test_memory_unet_cpp

@@ -8,6 +8,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "model_runs.hpp"
 
+namespace test_observer_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -55,3 +57,5 @@ TEST_CASE("an observer is told of every multiply-accumulate of a pass", "[unet][
     CHECK(macs == Net::macs);
   }
 }
+
+}  // namespace test_observer_cpp

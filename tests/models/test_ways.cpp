@@ -6,6 +6,8 @@
 #include "mobilediffusion/config/presets.hpp"
 #include "model_runs.hpp"
 
+namespace test_ways_cpp {
+
 using namespace mobilediffusion;
 using namespace model_tests;
 
@@ -64,3 +66,5 @@ TEST_CASE("threads and packing do not change what the text encoder computes") {
   check<TextEncoder<presets::tiny.text>>("tiny", run_text<presets::tiny.text>);
   check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text>);
 }
+
+}  // namespace test_ways_cpp

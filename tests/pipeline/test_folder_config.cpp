@@ -6,6 +6,8 @@
 #include "../io/temporary_folder.hpp"
 #include "catch.hpp"
 
+namespace test_folder_config_cpp {
+
 using namespace mobilediffusion;
 using nlohmann::json;
 
@@ -202,3 +204,5 @@ TEST_CASE("configurations are bounded: bytes, depth, values", "[pipeline]") {
   expect(error(wide + "]}", JsonLimits::index_bytes), "config.json\": expected at most 4000000 values of JSON, found more");
   for (const char* text : {"", "[]", "{", "{\"a\"}", "{} {}", "3"}) expect(error(text), "expected a JSON object");
 }
+
+}  // namespace test_folder_config_cpp

@@ -13,6 +13,8 @@
 #include "mobilediffusion/pipeline.hpp"
 #include "model_files.hpp"
 
+namespace test_image_to_image_cpp {
+
 using namespace mobilediffusion;
 using namespace model_files;
 
@@ -331,3 +333,5 @@ TEST_CASE("a model samples as its file says where a request does not", "[image_t
   expect(message, "wrong.safetensors");
   expect(message, "sampler.steps: expected a whole number of 1 to 1000, found \"0\"");
 }
+
+}  // namespace test_image_to_image_cpp

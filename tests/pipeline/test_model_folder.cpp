@@ -10,6 +10,8 @@
 #include "mobilediffusion/pipeline.hpp"
 #include "model_files.hpp"
 
+namespace test_model_folder_cpp {
+
 using namespace mobilediffusion;
 using namespace model_files;
 
@@ -299,3 +301,5 @@ TEST_CASE("the UNet of a known preset is named", "[pipeline]") {
   tensors.back().size = 2 * (579'384'964 - 441);  // only its size is looked at
   CHECK(detail::preset_of(tensors) == "presets::bk_sdm_base");
 }
+
+}  // namespace test_model_folder_cpp

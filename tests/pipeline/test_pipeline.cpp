@@ -12,6 +12,8 @@
 #include "mobilediffusion/pipeline.hpp"
 #include "model_files.hpp"
 
+namespace test_pipeline_cpp {
+
 using namespace mobilediffusion;
 using namespace model_files;
 
@@ -252,3 +254,5 @@ TEST_CASE("requests that cannot be met are refused, and the model goes on workin
   }
   CHECK(model.generate(apple) == image);
 }
+
+}  // namespace test_pipeline_cpp

@@ -14,6 +14,8 @@
 #include "mobilediffusion/pipeline.hpp"
 #include "model_files.hpp"
 
+namespace test_simultaneous_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -124,3 +126,5 @@ TEST_CASE("a forked process draws with the model that it inherited, also amid a 
   CHECK(outside == expected);
 }
 #endif
+
+}  // namespace test_simultaneous_cpp

@@ -10,6 +10,8 @@
 #include "train/toy_data.hpp"
 #include "train/trainer_checks.hpp"
 
+namespace test_diffusion_trainer_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -119,3 +121,5 @@ TEST_CASE("a batch that its micro-batch does not divide is refused", "[train][di
   const auto ids = data.tokens(3);
   expect(error_of([&] { trainer.step(pictures, ids.data(), data.unconditional.data()); }), "as many latents");
 }
+
+}  // namespace test_diffusion_trainer_cpp

@@ -12,6 +12,8 @@
 #include "train/toy_data.hpp"
 #include "train/trainer_checks.hpp"
 
+namespace test_distillation_trainer_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -236,3 +238,5 @@ TEST_CASE("distillation refuses options and files that it cannot use", "[train][
   again.halve();
   expect(error_of([&] { again.halve(); }), "expected an even number of steps to halve, found 1");
 }
+
+}  // namespace test_distillation_trainer_cpp

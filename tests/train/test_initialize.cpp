@@ -14,6 +14,8 @@
 #include "catch.hpp"
 #include "gradient_check.hpp"
 
+namespace test_initialize_cpp {
+
 using namespace mobilediffusion;
 using gradient_tests::Bound;
 
@@ -121,3 +123,5 @@ TEST_CASE("equal seeds give equal bytes, other seeds other ones", "[train][initi
   });
   CHECK(first.size() == random);
 }
+
+}  // namespace test_initialize_cpp

@@ -13,6 +13,8 @@
 #include "train/toy_data.hpp"
 #include "train/trainer_checks.hpp"
 
+namespace test_lora_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -570,3 +572,5 @@ TEST_CASE("options of the training that do not fit are refused", "[lora]") {
   const Data data;
   expect(error_of([&] { trainer.step(data.batch(3), data.tokens(3).data(), data.unconditional.data()); }), "as many latents");
 }
+
+}  // namespace test_lora_cpp

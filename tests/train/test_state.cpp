@@ -18,6 +18,8 @@
 #include "catch.hpp"
 #include "io/temporary_folder.hpp"
 
+namespace test_state_cpp {
+
 using namespace mobilediffusion;
 using namespace mobilediffusion::train;
 
@@ -274,3 +276,5 @@ TEST_CASE("a checkpoint is whole whenever its writer is killed", "[train][state]
   CHECK(loaded.step == reached + 1);
   CHECK(folder.files() == 1);
 }
+
+}  // namespace test_state_cpp

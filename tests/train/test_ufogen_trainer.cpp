@@ -13,6 +13,8 @@
 #include "train/toy_data.hpp"
 #include "train/trainer_checks.hpp"
 
+namespace test_ufogen_trainer_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -279,3 +281,5 @@ TEST_CASE("UFOGen refuses options and files that it cannot use", "[train][ufogen
   const bool untouched = read_file(folder / "after") == read_file(folder / "before");
   CHECK(untouched);
 }
+
+}  // namespace test_ufogen_trainer_cpp
