@@ -59,6 +59,10 @@ void* operator new(std::size_t n, std::align_val_t alignment) {
   if (::posix_memalign(&p, static_cast<std::size_t>(alignment), n == 0 ? 1 : n) == 0) return p;
   throw std::bad_alloc();
 }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return std::malloc(n == 0 ? 1 : n);
+}
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
