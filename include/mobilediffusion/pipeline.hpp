@@ -59,8 +59,8 @@ class TextToImage {
            std::max(Sampler::stack_floats(1), Autoencoder::Decoder::stack_floats(Plan::inference, 1)));
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out. Throws Error for one that is
-  // not exactly this model, before anything of it is used. threads: 0 means all that
-  // the process may use; more are cut to it (Executor).
+  // not exactly this model, before anything of it is used. threads: 0 means all that the process may use; more
+  // are cut to it (Executor).
   explicit TextToImage(const std::filesystem::path& path, int threads = 0) : TextToImage(path, {}, threads) {}
   // With adapters merged into the weights: drawing costs the same. Throws Error also as read_lora does.
   TextToImage(const std::filesystem::path& path, const std::vector<LoraFile>& loras, int threads = 0)
