@@ -221,7 +221,6 @@ void generate(const Options& o) {
   const std::size_t steps = o.steps.value_or(model.sampling().steps);
   const float guidance = o.guidance.value_or(model.sampling().guidance);
   const std::string model_name = as_text(fs::path(model_file).filename().string());
-  const std::string& fingerprint = model.metadata().at(md::detail::fingerprint_key);
   std::vector<md::Image> sheet;
   for (const Prompt& p : prompts) {
     for (std::size_t i = 0; i < o.count; ++i) {
@@ -243,7 +242,6 @@ void generate(const Options& o) {
       if (!o.negative.empty()) text.emplace_back("negative", o.negative);
       if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));
       text.emplace_back("model", model_name);
-      text.emplace_back("fingerprint", fingerprint);
       examples::write_picture(path.string(), image, text);
       char took[32];
       std::snprintf(took, sizeof took, "%.3f s", seconds);

@@ -73,8 +73,7 @@ void print_graph(const char* preset, bool csv) {
                     r.width, r.channels, r.layers, r.parameters, r.macs, r.output_bytes, r.activation_bytes);
     return;
   }
-  std::printf("preset %s: %zu x %zu pixels, configuration %s\n", preset, Model::width, Model::height,
-              md::detail::hexadecimal(md::reflect::fingerprint(M)).c_str());
+  std::printf("preset %s: %zu x %zu pixels\n", preset, Model::width, Model::height);
   std::printf(
       "Bytes are of one image, fp32; activations: what a part takes beside its input and output, in a total: the peak.\n");
   for (const auto& part : parts) {
@@ -185,16 +184,18 @@ void print_file(const std::string& path, bool csv) {
   }
   print_groups(file.tensors());
 
-  const auto found = file.metadata().find(md::detail::fingerprint_key);
   bool fits = false;
-  for_each_preset([&]<md::ModelConfig M>(const char* name) {
-    if (found == file.metadata().end() || found->second != md::detail::hexadecimal(md::reflect::fingerprint(M))) return;
-    md::check_model<M>(file);
-    const md::Tokenizer tokenizer = md::read_tokenizer(file, M.text.vocabulary);
-    std::printf("\nconfiguration %s: preset %s; every tensor fits, the tokenizer has %zu pieces\n", found->second.c_str(), name,
-                tokenizer.vocabulary());
-    fits = true;
-  });
+  const auto& metadata = file.metadata();
+  if (metadata.contains(md::detail::configuration_key) || metadata.contains(md::detail::former_key)) {
+    const md::reflect::Fields found = md::read_configuration(file);
+    for_each_preset([&]<md::ModelConfig M>(const char* name) {
+      if (found != md::reflect::describe(md::meaning_of(M)) || fits) return;
+      md::check_model<M>(file);
+      const md::Tokenizer tokenizer = md::read_tokenizer(file, M.text.vocabulary);
+      std::printf("\nconfiguration: preset %s; every tensor fits, the tokenizer has %zu pieces\n", name, tokenizer.vocabulary());
+      fits = true;
+    });
+  }
   if (!fits) std::printf("\nconfiguration: none of the presets\n");
 }
 

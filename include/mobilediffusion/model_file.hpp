@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One file is one model: every weight, the tokenizer and the configuration's fingerprint.
+// One file is one model: every weight, the tokenizer and what the configuration means.
 #pragma once
 
 #include "core/begin.hpp"
@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "config/presets.hpp"
 #include "config/validate.hpp"
 #include "diffusion/sampler.hpp"
 #include "io/numbers.hpp"
@@ -20,7 +21,7 @@
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 #include "models/vae.hpp"
-#include "reflect/fingerprint.hpp"
+#include "reflect/describe.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -32,15 +33,77 @@ struct ModelWeights {
 };
 
 namespace detail {
-inline constexpr const char *fingerprint_key = "mobilediffusion.fingerprint", *tokenizer_key = "mobilediffusion.tokenizer";
+inline constexpr const char *configuration_key = "mobilediffusion.configuration", *tokenizer_key = "mobilediffusion.tokenizer";
 inline constexpr const char *sampler_kind_key = "sampler.kind", *sampler_steps_key = "sampler.steps",
                             *sampler_guidance_key = "sampler.guidance";
-inline std::string hexadecimal(std::uint64_t value) {
-  char text[16];
-  const auto r = std::to_chars(text, text + 16, value, 16);
-  return {text, r.ptr};
-}
+
+// What files had before `configuration_key`: a number of the configuration's every field. Of those only the shipped models' is
+// known.
+inline constexpr const char *former_key = "mobilediffusion.fingerprint", *former_emoji = "d85a0e3f802e06e2";
 }  // namespace detail
+
+// What changes pictures though all tensors are equal, and what tensors show: the configuration but for the size of pictures and
+// what a request may say. Its fields' names and defaults are part of the file format: a new field's default changes nothing.
+constexpr ModelConfig meaning_of(ModelConfig m) {
+  constexpr ModelConfig d{};
+  m.unet.height = d.unet.height;
+  m.unet.width = d.unet.width;
+  m.vae.height = d.vae.height;
+  m.vae.width = d.vae.width;
+  m.sampler.steps = d.sampler.steps;
+  m.sampler.guidance_percent = d.sampler.guidance_percent;
+  return m;
+}
+
+// As a model's metadata have it: "path=value" for each field that is not the default, with spaces between them.
+inline std::string configuration_text(const reflect::Fields& fields) {
+  std::string text;
+  for (const auto& [path, value] : fields) text += (text.empty() ? "" : " ") + path + '=' + value;
+  return text;
+}
+inline std::string configuration_text(const ModelConfig& config) {
+  return configuration_text(reflect::describe(meaning_of(config)));
+}
+
+// What a model's file was made for. Throws Error for one that does not say.
+inline reflect::Fields read_configuration(const SafetensorsFile& file) {
+  const auto found = file.metadata().find(detail::configuration_key);
+  if (found == file.metadata().end()) {
+    const auto former = file.metadata().find(detail::former_key);
+    if (former == file.metadata().end()) file.require_metadata(detail::configuration_key);
+    else if (former->second != detail::former_emoji)
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
+                                ": missing, found the fingerprint ", detail::printable(former->second),
+                                " of a configuration that is unknown; write the model again"}));
+    return reflect::describe(meaning_of(presets::emoji));
+  }
+  reflect::Fields fields;
+  const std::string_view text = found->second;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string_view field = text.substr(begin, end - begin);
+    const std::size_t equals = field.find('=');
+    if (equals == field.npos || !fields.emplace(field.substr(0, equals), field.substr(equals + 1)).second)
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
+                                ": expected path=value once each, found ", detail::printable(std::string(field))}));
+    begin = end + 1;
+  }
+  return fields;
+}
+
+// The first field in which two descriptions differ, as a text; empty where they are equal.
+inline std::string difference(const reflect::Fields& expected, const reflect::Fields& found) {
+  const auto value = [](const reflect::Fields& fields, const std::string& path) {
+    const auto at = fields.find(path);
+    return at == fields.end() ? std::string("the default") : detail::printable(at->second);
+  };
+  reflect::Fields all = expected;
+  all.insert(found.begin(), found.end());
+  for (const auto& [path, ignored] : all)
+    if (value(expected, path) != value(found, path))
+      return detail::join({detail::printable(path), ": expected ", value(expected, path), ", found ", value(found, path)});
+  return "";
+}
 
 // Every leaf from a SafetensorsFile or WeightFiles, packed; otherwise as read_weights into plain memory.
 template <class W, class File>
@@ -50,11 +113,11 @@ void read_weights(const File& file, std::string_view prefix, PackedWeights<W>& p
   packed.finish();
 }
 
-// Throws Error unless the file is exactly model M: fingerprint, every tensor with its shape and a readable dtype, none besides.
+// Throws Error unless the file is exactly model M: what it was made for, every tensor with its shape and a readable dtype, none
+// besides. Pictures may have another size.
 template <ModelConfig M>
 void check_model(const SafetensorsFile& file) {
-  constexpr std::uint64_t expected = reflect::fingerprint(M);
-  const std::string& found = file.require_metadata(detail::fingerprint_key);
+  const reflect::Fields found = read_configuration(file);
   check_weights<ModelWeights<M>>(file, "");
   if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n) {
     std::vector<std::string> known;
@@ -66,10 +129,8 @@ void check_model(const SafetensorsFile& file) {
     throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(foreign->name),
                               ": unknown to the model, expected its ", n, " tensors, found ", file.tensors().size()}));
   }
-  if (found != detail::hexadecimal(expected))
-    throw Error(detail::join({"file ", detail::printable(file.name()), ": expected the configuration's fingerprint ",
-                              detail::hexadecimal(expected), ", found ", detail::printable(found),
-                              ": trained for another configuration"}));
+  if (const std::string differs = difference(reflect::describe(meaning_of(M)), found); !differs.empty())
+    throw Error(detail::join({"file ", detail::printable(file.name()), ": trained for another configuration: field ", differs}));
 }
 
 // The tokenizer inside a model's file. Throws Error for one that is missing, damaged, or of more than `vocabulary` pieces.
@@ -121,7 +182,7 @@ void write_model(const std::filesystem::path& path, const ModelWeights<M>& weigh
                  Metadata metadata = {}) {
   std::vector<TensorToWrite> tensors;
   list_weights(tensors, "", weights, dtype);
-  metadata[detail::fingerprint_key] = detail::hexadecimal(reflect::fingerprint(M));
+  metadata[detail::configuration_key] = configuration_text(M);
   metadata[detail::tokenizer_key] = base64_encode(tokenizer);
   write_safetensors(path, tensors, metadata);
 }

@@ -51,7 +51,7 @@ inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
 
 // Throws Error, with what it is, for a file of weights that is none of this library but well known.
 inline void check_kind(const SafetensorsFile& file) {
-  if (file.metadata().contains(fingerprint_key)) return;
+  if (file.metadata().contains(configuration_key) || file.metadata().contains(former_key)) return;
   const auto holds = [&](auto&& is) {
     return std::any_of(file.tensors().begin(), file.tensors().end(),
                        [&](const TensorView& t) { return is(std::string_view(t.name)); });

@@ -35,7 +35,7 @@ run 0 "$inspect" folder --csv
 says '^"text_encoder.unet.conv_in.weight",F16,'
 refused 1 'expected unet, vae or text_encoder in it' "$inspect" empty
 
-"$files" wrong fingerprint "$model" other.safetensors
+"$files" wrong configuration "$model" other.safetensors
 run 0 "$inspect" other.safetensors
 says '^configuration: none of the presets'
 "$files" wrong renamed "$model" other.safetensors

@@ -68,7 +68,7 @@ inline void put_last_float(md::TensorToWrite& t, float value) {
 
 inline std::vector<WrongModel> wrong_models() {
   const std::string bias = "unet.conv_in.bias", fc1 = "text_encoder.text_model.encoder.layers.0.mlp.fc1.weight";
-  const char *fingerprint = md::detail::fingerprint_key, *tokenizer = md::detail::tokenizer_key;
+  const char *configuration = md::detail::configuration_key, *tokenizer = md::detail::tokenizer_key;
   return {
       {"one-too-few",
        [=](Tensors& t, auto&) { std::erase_if(t, [&](const auto& x) { return x.name == bias; }); },
@@ -95,10 +95,25 @@ inline std::vector<WrongModel> wrong_models() {
       {"infinity",
        [=](Tensors& t, auto&) { put_last_float(tensor(t, bias), -std::numeric_limits<float>::infinity()); },
        {bias, "expected finite numbers"}},
-      {"fingerprint",
-       [=](Tensors&, md::Metadata& m) { m[fingerprint] = "1234"; },
-       {"expected the configuration's fingerprint ", "found \"1234\""}},
-      {"no-fingerprint", [=](Tensors&, md::Metadata& m) { m.erase(fingerprint); }, {fingerprint, "missing"}},
+      {"configuration",
+       [=](Tensors&, md::Metadata& m) { m[configuration] += " unet.attention.kind=relu"; },
+       {"trained for another configuration: field \"unet.attention.kind\": expected the default, found \"relu\""}},
+      {"configuration-default",
+       [=](Tensors&, md::Metadata& m) { m[configuration] = ""; },
+       {"trained for another configuration: field \"sampler.schedule\": expected \"cosine\", found the default"}},
+      {"configuration-of-the-future",
+       [=](Tensors&, md::Metadata& m) { m[configuration] += " unet.zeta=1"; },
+       {"field \"unet.zeta\": expected the default, found \"1\""}},
+      {"configuration-damaged",
+       [=](Tensors&, md::Metadata& m) { m[configuration] += " unet"; },
+       {configuration, "expected path=value once each, found \"unet\""}},
+      {"fingerprint-of-before",
+       [=](Tensors&, md::Metadata& m) {
+         m.erase(configuration);
+         m[md::detail::former_key] = "1234";
+       },
+       {configuration, "missing, found the fingerprint \"1234\""}},
+      {"no-configuration", [=](Tensors&, md::Metadata& m) { m.erase(configuration); }, {configuration, "missing"}},
       {"no-tokenizer", [=](Tensors&, md::Metadata& m) { m.erase(tokenizer); }, {tokenizer, "missing"}},
       {"tokenizer-base64",
        [=](Tensors&, md::Metadata& m) { m[tokenizer][7] = '#'; },
@@ -148,7 +163,7 @@ template <md::ModelConfig M>
 void write_wrong(const RandomModel<M>& model, const WrongModel& wrong, const std::filesystem::path& path) {
   Tensors tensors;
   md::list_weights(tensors, "", model.weights, md::Dtype::f16);
-  md::Metadata metadata{{md::detail::fingerprint_key, md::detail::hexadecimal(md::reflect::fingerprint(M))},
+  md::Metadata metadata{{md::detail::configuration_key, md::configuration_text(M)},
                         {md::detail::tokenizer_key, md::base64_encode(small_tokenizer())}};
   wrong.edit(tensors, metadata);
   md::write_safetensors(path, tensors, metadata);

@@ -276,7 +276,7 @@ TEST_CASE("what is no model of ours says what it is", "[pipeline]") {
   expect(found("down_blocks.0.resnets.0.conv1.weight"), "found a UNet alone");
   expect(found("decoder.conv_in.weight"), "found an autoencoder alone");
   expect(found("text_model.final_layer_norm.weight"), "found a text encoder alone");
-  expect(found("something"), "metadata \"mobilediffusion.fingerprint\": missing");
+  expect(found("something"), "metadata \"mobilediffusion.configuration\": missing");
   const auto at = [&](const std::string& name) { return error_of([&] { Tiny model(folder / name, 1); }); };
   write_file(folder / "sd.ckpt", "PK\x03\x04 and so on");
   expect(at("sd.ckpt"), "found a PyTorch archive (.ckpt, .bin, .pt or .pth); convert it");

@@ -10,6 +10,27 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 enum class Schedule { scaled_linear, cosine };
 enum class Prediction { epsilon, v, sample };  // what the UNet puts out: the noise, alpha eps - sigma x, or the picture
 
+constexpr const char* name_of(Schedule schedule) {
+  switch (schedule) {
+    case Schedule::scaled_linear:
+      return "scaled_linear";
+    case Schedule::cosine:
+      return "cosine";
+  }
+  throw Error("schedule: unknown kind");
+}
+constexpr const char* name_of(Prediction prediction) {
+  switch (prediction) {
+    case Prediction::epsilon:
+      return "epsilon";
+    case Prediction::v:
+      return "v";
+    case Prediction::sample:
+      return "sample";
+  }
+  throw Error("prediction: unknown kind");
+}
+
 // How a sampler goes from one time to the next: along the deterministic path (DDIM), or by putting new noise on the picture that
 // the network sees (UFOGen).
 enum class SamplerKind { ddim, renoise };

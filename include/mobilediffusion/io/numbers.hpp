@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstdint>
 #include <limits>
 #include <locale>
 #include <sstream>
@@ -54,6 +55,11 @@ std::string number_text(Number value) {
 #else
   return stream_text(value);
 #endif
+}
+
+inline std::string hexadecimal(std::uint64_t value) {
+  char text[16];
+  return {text, std::to_chars(text, text + 16, value, 16).ptr};
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
