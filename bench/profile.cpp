@@ -176,7 +176,7 @@ void run(const Options& o) {
     profile<Net>(o, Net::macs, Net::stack_floats(md::Plan::inference, 1), [&](md::Context& c, const typename Net::Weights& w) {
       const float timestep = 500.0f;
       typename Net::Saved saved{};
-      Net::forward(c, w, z.data(), &timestep, context.data(), pooled.empty() ? nullptr : pooled.data(), y.data(), saved);
+      Net::forward(c, w, z.data(), &timestep, {context.data(), pooled.data()}, y.data(), saved);
     });
   } else {
     using Net = md::Vae<M.vae>;

@@ -27,7 +27,7 @@ Row measure(int threads, std::size_t repetitions) {
     md::Context c{ex, stack, 1, true};
     typename Net::Saved saved{};
     const auto start = std::chrono::steady_clock::now();
-    Net::forward(c, weights.weights(), z.data(), &timestep, context.data(), nullptr, y.data(), saved);
+    Net::forward(c, weights.weights(), z.data(), &timestep, {context.data()}, y.data(), saved);
     if (i > 0) row.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::sort(row.seconds.begin(), row.seconds.end());

@@ -50,7 +50,7 @@ double validation_loss(const Data& data, const md::train::DiffusionWeights<M>& w
     typename Text::Saved text{};
     typename Net::Saved net{};
     Text::forward(c, weights.text_encoder, ids.data(), context.data(), pooled.data(), text);
-    Net::forward(c, weights.unet, z.data(), steps.data(), context.data(), pooled.data(), y.data(), net);
+    Net::forward(c, weights.unet, z.data(), steps.data(), {context.data(), pooled.data()}, y.data(), net);
     for (std::size_t j = 0; j < y.size(); ++j) {
       const double e = static_cast<double>(y[j]) - static_cast<double>(goal[j]);
       sum += e * e;

@@ -28,7 +28,7 @@ class Unet final : public Network {
     md::Stack stack(activations_);
     md::Context c{.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = packed_.format()};
     typename Net::Saved saved{};
-    Net::forward(c, packed_.weights(), z_.data(), timesteps_.data(), context_.data(), nullptr, output.data(), saved);
+    Net::forward(c, packed_.weights(), z_.data(), timesteps_.data(), {context_.data()}, output.data(), saved);
   }
 
  private:

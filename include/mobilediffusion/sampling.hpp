@@ -110,7 +110,7 @@ struct Sampling {
       std::fill_n(times, n, timestep(M.sampler.schedule, from));
       std::copy_n(z, floats, input);
       if (guided) std::copy_n(z, floats, input + floats);
-      Net::forward(c, net, input, times, context, pooled, output, saved);
+      Net::forward(c, net, input, times, {context, pooled}, output, saved);
       if (guided) guide(output + floats, output, guidance, output, floats);
       const NoiseLevel before = noise_level(M.sampler.schedule, from), after = noise_level(M.sampler.schedule, to);
       switch (kind) {

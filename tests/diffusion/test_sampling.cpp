@@ -89,7 +89,7 @@ TEST_CASE("UFOGen's sampler in figures", "[diffusion]") {
   TextEncoder<presets::tiny.text>::forward(c, *model.text, ids.data(), context.data(), pooled.data(), text);
   Unet<presets::tiny.unet>::Saved unet{};
   const float time = timestep(presets::tiny.sampler.schedule, middle);
-  Unet<presets::tiny.unet>::forward(c, *model.unet, z.data(), &time, context.data(), pooled.data(), out.data(), unet);
+  Unet<presets::tiny.unet>::forward(c, *model.unet, z.data(), &time, {context.data(), pooled.data()}, out.data(), unet);
   picture_of(presets::tiny.sampler.prediction, level, z.data(), out.data(), latents);
   const auto found = model.draw({SamplerKind::renoise, 2, 1.0f}, {11});
   for (std::size_t i = 0; i < latents; ++i) CHECK(found[i] == Approx(out[i]).epsilon(1e-4).margin(1e-5));

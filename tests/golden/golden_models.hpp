@@ -21,12 +21,12 @@ void unet(const char* file) {
   g.run(
       Model::stack_floats(Plan::inference, batch),
       [&](Context& c, const auto& w) {
-        Model::forward(c, w, g.input("z"), g.input("timesteps"), g.input("context"), pooled ? g.input("pooled") : nullptr,
+        Model::forward(c, w, g.input("z"), g.input("timesteps"), {g.input("context"), pooled ? g.input("pooled") : nullptr},
                        g.output("y"), saved);
       },
       [&](Context& c, const auto& w, const auto& d) {
-        Model::backward(c, w, d, saved, g.cotangent("y"), g.assigned("z"), g.added("context"),
-                        pooled ? g.added("pooled") : nullptr);
+        Model::backward(c, w, d, saved, g.cotangent("y"), g.assigned("z"),
+                        {g.added("context"), pooled ? g.added("pooled") : nullptr});
       });
 }
 

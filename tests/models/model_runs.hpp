@@ -93,10 +93,10 @@ Result run_unet(const Way& way) {
   return run<W>(
       way, room<Model>(way), z.size(), z.size(),
       [&](Context& c, const W& w, float* y) {
-        Model::forward(c, w, z.data(), timesteps.data(), context.data(), pooled.data(), y, saved);
+        Model::forward(c, w, z.data(), timesteps.data(), {context.data(), pooled.data()}, y, saved);
       },
       [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float* dx) {
-        if constexpr (Backward) Model::backward(c, w, g, saved, dy, dx, d_context.data(), d_pooled.data());
+        if constexpr (Backward) Model::backward(c, w, g, saved, dy, dx, {d_context.data(), d_pooled.data()});
       });
 }
 

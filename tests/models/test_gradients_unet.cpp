@@ -22,10 +22,10 @@ TEST_CASE("every gradient of the UNet is that of its output") {
        {"pooled", batch * Model::config.pooled_width, Adjoint::added}},
       {batch * Model::latent_floats},
       [&](Context& c, const W& w, const Pointers& x, const Pointers& y) {
-        Model::forward(c, w, x[0], timesteps.data(), x[1], x[2], y[0], saved);
+        Model::forward(c, w, x[0], timesteps.data(), {x[1], x[2]}, y[0], saved);
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers& dx) {
-        Model::backward(c, w, g, saved, dy[0], dx[0], dx[1], dx[2]);
+        Model::backward(c, w, g, saved, dy[0], dx[0], {dx[1], dx[2]});
       },
       {.batch = batch});
   CHECK(faults == "");

@@ -44,7 +44,7 @@ TEST_CASE("an observer is told of every multiply-accumulate of a pass", "[unet][
     std::vector<float> z(Net::latent_floats), context(Net::context_floats), pooled(Net::config.pooled_width), y(z.size());
     const float timestep = 100.0f;
     Net::Saved saved{};
-    Net::forward(c, weights.weights(), z.data(), &timestep, context.data(), pooled.data(), y.data(), saved);
+    Net::forward(c, weights.weights(), z.data(), &timestep, {context.data(), pooled.data()}, y.data(), saved);
     std::size_t macs = 0;
     std::vector<const float*> places;
     for (const reflect::LeafView& leaf : reflect::leafs(weights.weights())) places.push_back(leaf.data());

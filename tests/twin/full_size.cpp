@@ -54,7 +54,7 @@ class Parity {
     const Floats z = read("z", latents), time = read("timesteps", {1}), caption = read("context", context);
     const Floats unet = compute(latents, [&](md::Context& c, float* y) {
       typename Unet::Saved saved{};
-      Unet::forward(c, w.unet, z.data(), time.data(), caption.data(), nullptr, y, saved);
+      Unet::forward(c, w.unet, z.data(), time.data(), {caption.data()}, y, saved);
     });
     const Floats x = read("picture", picture);
     const Floats encoder = compute(moments, [&](md::Context& c, float* y) {

@@ -5,6 +5,9 @@
 
 #include "../core/begin.hpp"
 
+#include <array>
+#include <span>
+
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
 #include "../kernels/kernels.hpp"
@@ -110,6 +113,21 @@ constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
 
 }  // namespace lower
 
+// What a UNet reads beside latents and times, whoever makes it: a text encoder, an adapter, a control branch.
+struct Conditioning {
+  const float* context = nullptr;  // [batch][context_length][context_width]
+  const float* pooled = nullptr;   // [batch][pooled_width], where the configuration has one
+  // What a control branch (arXiv 2302.05543) adds to the skips, in their order, before the way up reads them: arrays of each
+  // skip's size, or null; and to what leaves the middle, where there is one. Not seen by backward.
+  std::span<const float* const> skip_residuals{};
+  const float* middle_residual = nullptr;
+};
+// Where backward adds the gradients of what is trained along with a UNet. Null: not wanted.
+struct ConditioningGradients {
+  float* context = nullptr;
+  float* pooled = nullptr;
+};
+
 // OutputChannels: of y. A diffusion model puts out latents; with one channel the same network judges them (Discriminator).
 template <UnetConfig C, std::size_t OutputChannels = C.latent_channels>
 class Unet {
@@ -177,6 +195,7 @@ class Unet {
   static constexpr UnetConfig config = C;
   static constexpr std::size_t latent_floats = pixels * C.latent_channels, output_floats = pixels * OutputChannels;  // per image
   static constexpr std::size_t context_floats = C.context_length * C.context_width;
+  static constexpr std::size_t middle_floats = low_pixels * last;  // of what leaves the middle
 
   struct Weights {
     typename ConvIn::Weights conv_in;
@@ -201,7 +220,6 @@ class Unet {
     const float *pooled = nullptr, *pooled_hidden = nullptr, *pooled_active = nullptr;
   };
 
- private:
   static constexpr std::size_t skips = lower::skip_count(C);
   // Floats per image of skip i.
   static constexpr std::size_t skip_floats(std::size_t index) {
@@ -268,23 +286,69 @@ class Unet {
   // Of one image; the sampler's own buffers are counted by the pipeline.
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
-  // z [batch][height][width][latent_channels], timesteps [batch] in [0, 1000), context [batch][context_length][context_width],
-  // pooled [batch][pooled_width] (null without one) -> y [batch][height][width][OutputChannels].
-  static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const float* context,
-                      const float* pooled, float* y, Saved& s) {
+  // z [batch][height][width][latent_channels], timesteps [batch] in [0, 1000) -> y [batch][height][width][OutputChannels].
+  static void forward(Context& c, const Weights& w, const float* z, const float* timesteps, const Conditioning& conditioning,
+                      float* y, Saved& s) {
     Scope scope(c.stack);
-    const float* time = embed_time(c, w, timesteps, pooled, s);
-
+    const float* time = embed_time(c, w, timesteps, conditioning, s);
     std::array<float*, skips> skip{};
+    float* h = way_down(c, w, z, time, conditioning, skip, s);
+    for (std::size_t i = 0; i < conditioning.skip_residuals.size(); ++i)
+      if (const float* residual = conditioning.skip_residuals[i]; residual != nullptr)
+        kernels::add_to(c.executor, residual, skip[i], c.batch * skip_floats(i));
+    if constexpr (has_middle)
+      if (conditioning.middle_residual != nullptr)
+        kernels::add_to(c.executor, conditioning.middle_residual, h, c.batch * middle_floats);
+    way_up(c, w, h, skip, time, conditioning, y, s);
+  }
+
+  // The parts of forward, for a branch that runs some of them: all take memory from the stack that the caller's Scope gives back.
+  // SiLU of the time embedding (plus the pooled text's): what every residual block projects.
+  static const float* embed_time(Context& c, const Weights& w, const float* timesteps, const Conditioning& conditioning,
+                                 Saved& s) {
+    const std::size_t floats = c.batch * time_width;
+    float* sinusoid = c.stack.take(c.batch * first);
+    kernels::timestep_embedding(timesteps, c.batch, first, sinusoid);
+    float* hidden = c.stack.take(floats);
+    Time1::forward(c, w.time_embedding.linear_1, sinusoid, hidden, c.batch);
+    float* active = c.stack.take(floats);
+    kernels::activate(c.executor, Activation::silu, hidden, active, floats);
+    float* sum = c.stack.take(floats);
+    Time2::forward(c, w.time_embedding.linear_2, active, sum, c.batch);
+    if constexpr (C.pooled_width != 0) {
+      float* pooled_hidden = c.stack.take(floats);
+      Pooled1::forward(c, w.add_embedding.linear_1, conditioning.pooled, pooled_hidden, c.batch);
+      float* pooled_active = c.stack.take(floats);
+      kernels::activate(c.executor, Activation::silu, pooled_hidden, pooled_active, floats);
+      float* both = c.stack.take(floats);
+      kernels::Epilogue add;
+      add.residual = sum;
+      add.residual_ld = time_width;
+      Time2::forward(c, w.add_embedding.linear_2, pooled_active, both, c.batch, add);
+      s.pooled = conditioning.pooled;
+      s.pooled_hidden = pooled_hidden;
+      s.pooled_active = pooled_active;
+      sum = both;
+    }
+    float* result = c.stack.take(floats);
+    kernels::activate(c.executor, Activation::silu, sum, result, floats);
+    s.time_sinusoid = sinusoid;
+    s.time_hidden = hidden;
+    s.time_active = active;
+    s.time_sum = sum;
+    return result;
+  }
+  // Fills the skips; returns what leaves the middle.
+  static float* way_down(Context& c, const Weights& w, const float* z, const float* time, const Conditioning& conditioning,
+                         std::array<float*, skips>& skip, Saved& s) {
     for (std::size_t i = 0; i < skips; ++i) skip[i] = c.stack.take(c.batch * skip_floats(i));
     ConvIn::forward(c, w.conv_in, z, skip[0], s.conv_in);
     std::size_t n = 1;
     unroll<C.levels>([&]<std::size_t L>(Index<L>) {
-      Down<L>::forward(c, std::get<L>(w.down_blocks), skip[n - 1], time, context, &skip[n], std::get<L>(s.down));
+      Down<L>::forward(c, std::get<L>(w.down_blocks), skip[n - 1], time, conditioning.context, &skip[n], std::get<L>(s.down));
       n += Down<L>::outputs;
     });
-
-    const float* h = skip[skips - 1];
+    float* h = skip[skips - 1];
     if constexpr (has_middle) {
       const auto resnet = [&](std::size_t i) {
         float* out = c.stack.take(c.batch * low_pixels * last);
@@ -294,17 +358,22 @@ class Unet {
       resnet(0);
       if constexpr (has_middle_transformer) {
         float* out = c.stack.take(c.batch * low_pixels * last);
-        Transformer2D<middle_spec>::forward(c, std::get<0>(w.mid_block.attentions), h, context, out, s.middle_transformer);
+        Transformer2D<middle_spec>::forward(c, std::get<0>(w.mid_block.attentions), h, conditioning.context, out,
+                                            s.middle_transformer);
         h = out;
       }
       if constexpr (C.middle.resnets == 2) resnet(1);
     }
-
+    return h;
+  }
+  static void way_up(Context& c, const Weights& w, const float* h, const std::array<float*, skips>& skip, const float* time,
+                     const Conditioning& conditioning, float* y, Saved& s) {
+    std::size_t n = skips;
     unroll<C.levels>([&]<std::size_t J>(Index<J>) {
       float* out = c.stack.take(c.batch * Up<J>::output_floats);
       std::array<const float*, 4> joining{};
       for (std::size_t i = 0; i < C.stages[C.levels - 1 - J].up_resnets; ++i) joining[i] = skip[--n];
-      Up<J>::forward(c, std::get<J>(w.up_blocks), h, joining.data(), time, context, out, std::get<J>(s.up));
+      Up<J>::forward(c, std::get<J>(w.up_blocks), h, joining.data(), time, conditioning.context, out, std::get<J>(s.up));
       h = out;
     });
     float* normed = c.stack.take(c.batch * pixels * first);
@@ -312,9 +381,10 @@ class Unet {
     ConvOut::forward(c, w.conv_out, normed, y, s.conv_out);
   }
 
-  // Gradients are added to g's leafs, to d_context and (if not null) to d_pooled; dz (nullable) is assigned.
+  // Gradients are added to g's leafs and to those of the conditioning; dz (nullable) is assigned.
   static void backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* dy, float* dz,
-                       float* d_context, float* d_pooled) {
+                       const ConditioningGradients& gradients) {
+    float* const d_context = gradients.context;
     Scope scope(c.stack);
     float* d_time = c.stack.take_zeroed(c.batch * time_width);
     float* d = c.stack.take(c.batch * pixels * first);
@@ -362,45 +432,10 @@ class Unet {
       kernels::add_to(c.executor, below, d_skip[n - 1], c.batch * skip_floats(n - 1));
     });
     ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], dz);
-    embed_time_backward(c, w, g, s, d_time, d_pooled);
+    embed_time_backward(c, w, g, s, d_time, gradients.pooled);
   }
 
  private:
-  // SiLU of the time embedding (plus the pooled text's): what every residual block projects.
-  static const float* embed_time(Context& c, const Weights& w, const float* timesteps, const float* pooled, Saved& s) {
-    const std::size_t floats = c.batch * time_width;
-    float* sinusoid = c.stack.take(c.batch * first);
-    kernels::timestep_embedding(timesteps, c.batch, first, sinusoid);
-    float* hidden = c.stack.take(floats);
-    Time1::forward(c, w.time_embedding.linear_1, sinusoid, hidden, c.batch);
-    float* active = c.stack.take(floats);
-    kernels::activate(c.executor, Activation::silu, hidden, active, floats);
-    float* sum = c.stack.take(floats);
-    Time2::forward(c, w.time_embedding.linear_2, active, sum, c.batch);
-    if constexpr (C.pooled_width != 0) {
-      float* pooled_hidden = c.stack.take(floats);
-      Pooled1::forward(c, w.add_embedding.linear_1, pooled, pooled_hidden, c.batch);
-      float* pooled_active = c.stack.take(floats);
-      kernels::activate(c.executor, Activation::silu, pooled_hidden, pooled_active, floats);
-      float* both = c.stack.take(floats);
-      kernels::Epilogue add;
-      add.residual = sum;
-      add.residual_ld = time_width;
-      Time2::forward(c, w.add_embedding.linear_2, pooled_active, both, c.batch, add);
-      s.pooled = pooled;
-      s.pooled_hidden = pooled_hidden;
-      s.pooled_active = pooled_active;
-      sum = both;
-    }
-    float* result = c.stack.take(floats);
-    kernels::activate(c.executor, Activation::silu, sum, result, floats);
-    s.time_sinusoid = sinusoid;
-    s.time_hidden = hidden;
-    s.time_active = active;
-    s.time_sum = sum;
-    return result;
-  }
-
   static void embed_time_backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_result,
                                   float* d_pooled) {
     const std::size_t floats = c.batch * time_width;

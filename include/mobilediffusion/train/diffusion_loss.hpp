@@ -107,7 +107,7 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
   typename Net::Saved net{};
   Text::forward(c, weights.text_encoder, tokens.data(), context, pooled, text);
   float* y = stack.take(n * latents);
-  Net::forward(c, weights.unet, z, steps, context, pooled, y, net);
+  Net::forward(c, weights.unet, z, steps, {context, pooled}, y, net);
   stack.keep(false);
 
   // y becomes the gradient.
@@ -123,7 +123,7 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
   }
   float* d_context = stack.take_zeroed(n * Text::context_floats);
   float* d_pooled = M.text.pooled > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
-  Net::backward(c, weights.unet, gradients.unet, net, y, nullptr, d_context, d_pooled);
+  Net::backward(c, weights.unet, gradients.unet, net, y, nullptr, {d_context, d_pooled});
   if (trains_text) Text::backward(c, weights.text_encoder, gradients.text_encoder, text, d_context, d_pooled);
   return losses;
 }

@@ -305,7 +305,7 @@ class UfogenTrainer {
 
     float *picture = stack.take(n * latents), *fake = fake_.data() + first * latents, *maps = stack.take(n * places);
     typename Net::Saved net{};
-    Net::forward(c, generator.weights, z, steps, context, pooled, picture, net);
+    Net::forward(c, generator.weights, z, steps, {context, pooled}, picture, net);
     each(ex, n, [&](std::size_t i) {
       picture_of(M.sampler.prediction, levels[i], z + i * latents, picture + i * latents, latents);
       float* x = fake + i * latents;
@@ -313,7 +313,7 @@ class UfogenTrainer {
       add_noise(earlier_[first + i], picture + i * latents, x, x, latents);
     });
     typename Judge::Saved judged{};
-    Judge::forward(c, discriminator.weights, fake, earlier_steps, context, pooled, maps, judged);
+    Judge::forward(c, discriminator.weights, fake, earlier_steps, {context, pooled}, maps, judged);
     stack.keep(false);
 
     Generated sums;
@@ -322,7 +322,7 @@ class UfogenTrainer {
     float *d_fake = stack.take(n * latents), *d_context = stack.take_zeroed(n * Text::context_floats);
     typename Judge::Weights unwanted{};  // the discriminator does not learn from this
     reflect::bind(unwanted, stack.take_zeroed(reflect::storage_floats<typename Judge::Weights>()));
-    Judge::backward(c, discriminator.weights, unwanted, judged, maps, d_fake, d_context, nullptr);
+    Judge::backward(c, discriminator.weights, unwanted, judged, maps, d_fake, {d_context});
 
     for (std::size_t i = 0; i < n; ++i) {
       const float gamma = std::pow(levels[i].alpha, options_.signal_power);
@@ -342,7 +342,7 @@ class UfogenTrainer {
         ++sums.one_step_samples;
       }
     }
-    Net::backward(c, generator.weights, gradients, net, d_fake, nullptr, d_context, nullptr);
+    Net::backward(c, generator.weights, gradients, net, d_fake, nullptr, {d_context});
     return sums;
   }
 
@@ -368,7 +368,7 @@ class UfogenTrainer {
       add_noise(earlier_[first + i], pictures[first + i], real, real, latents);
     });
     typename Judge::Saved saved{};
-    Judge::forward(c, discriminator.weights, x, steps, context, pooled, maps, saved);
+    Judge::forward(c, discriminator.weights, x, steps, {context, pooled}, maps, saved);
     stack.keep(false);
     Judged sums;
     sums.loss = cross_entropy(maps, n, false, logits) + cross_entropy(maps + n * places, n, true, logits + n);
@@ -377,7 +377,7 @@ class UfogenTrainer {
       sums.right += (logits[i] < 0.0f ? 1u : 0u) + (logits[n + i] > 0.0f ? 1u : 0u);
     }
     float* d_context = stack.take_zeroed(2 * n * Text::context_floats);
-    Judge::backward(c, discriminator.weights, gradients, saved, maps, nullptr, d_context, nullptr);
+    Judge::backward(c, discriminator.weights, gradients, saved, maps, nullptr, {d_context});
     return sums;
   }
 
