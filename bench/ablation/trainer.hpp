@@ -38,11 +38,9 @@ double validation_loss(const Data& data, const md::train::DiffusionWeights<M>& w
       steps[k] = md::timestep(M.sampler.schedule, time);
       float* const eps = &goal[k * latents];  // becomes the target in place
       md::Random(0x76616c6964u, pair * times + k).normals({eps, latents});
-      for (std::size_t j = 0; j < latents; ++j) {
-        const float x = data.heldout_latents[pair][j];
-        z[k * latents + j] = level.alpha * x + level.sigma * eps[j];
-        eps[j] = md::target(M.sampler.prediction, level, x, eps[j]);
-      }
+      const auto& x = data.heldout_latents[pair];
+      md::add_noise(level, &x[0], eps, &z[k * latents], latents);
+      for (std::size_t j = 0; j < latents; ++j) eps[j] = md::target(M.sampler.prediction, level, x[j], eps[j]);
       ids.insert(ids.end(), data.heldout_ids[pair].begin(), data.heldout_ids[pair].end());
     }
     md::Stack stack(memory);

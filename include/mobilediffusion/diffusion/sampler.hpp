@@ -28,16 +28,17 @@ inline void guide(const float* unconditional, const float* conditional, float gu
 
 // z at `from` -> z at `to`, in place, given the network's output at `from`.
 inline void ddim_step(Prediction prediction, NoiseLevel from, NoiseLevel to, const float* output, float* z, std::size_t n) {
+  const auto alpha = static_cast<float>(to.alpha), sigma = static_cast<float>(to.sigma);
   for (std::size_t i = 0; i < n; ++i) {
     const Denoised d = denoised(prediction, from, z[i], output[i]);
-    z[i] = to.alpha * d.x + to.sigma * d.eps;
+    z[i] = alpha * d.x + sigma * d.eps;
   }
 }
 
 // The picture for which one DDIM step goes from z at `from` to z_to at `to` (Salimans and Ho, arXiv 2202.00512, algorithm 2).
 inline float picture_between(NoiseLevel from, NoiseLevel to, float z, float z_to) {
-  const float r = to.sigma / from.sigma;
-  return (z_to - r * z) / (to.alpha - r * from.alpha);
+  const float r = static_cast<float>(to.sigma) / static_cast<float>(from.sigma);
+  return (z_to - r * z) / (static_cast<float>(to.alpha) - r * static_cast<float>(from.alpha));
 }
 
 // output becomes the picture that it stands for.
@@ -47,7 +48,8 @@ inline void picture_of(Prediction prediction, NoiseLevel level, const float* z, 
 
 // z = alpha x + sigma noise; z may be x or noise.
 inline void add_noise(NoiseLevel level, const float* x, const float* noise, float* z, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) z[i] = level.alpha * x[i] + level.sigma * noise[i];
+  const auto alpha = static_cast<float>(level.alpha), sigma = static_cast<float>(level.sigma);
+  for (std::size_t i = 0; i < n; ++i) z[i] = alpha * x[i] + sigma * noise[i];
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -14,8 +14,9 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
+// How much of the picture and how much noise there is. What is done for every element is done in fp32.
 struct NoiseLevel {
-  float alpha = 1, sigma = 0;
+  double alpha = 1, sigma = 0;
 };
 
 // Time spent at noise grows with s > 1: t -> s t / (1 + (s - 1) t) (Esser et al., arXiv 2403.03206, section 5.3.2).
@@ -40,12 +41,12 @@ inline NoiseLevel noise_level(Schedule schedule, float t) {
   switch (schedule) {
     case Schedule::cosine: {
       const double a = 0.5 * std::numbers::pi * static_cast<double>(t);
-      return {static_cast<float>(std::cos(a)), static_cast<float>(std::sin(a))};
+      return {std::cos(a), std::sin(a)};
     }
     case Schedule::scaled_linear: {
       const double product =
           detail::scaled_linear_product(static_cast<std::size_t>(std::lround(std::clamp(t, 0.0f, 1.0f) * 1000.0f)));
-      return {static_cast<float>(std::sqrt(product)), static_cast<float>(std::sqrt(1.0 - product))};
+      return {std::sqrt(product), std::sqrt(1.0 - product)};
     }
   }
   throw Error("schedule: unknown kind");
@@ -72,35 +73,38 @@ struct Denoised {
   float x, eps;
 };
 inline Denoised denoised(Prediction prediction, NoiseLevel l, float z, float output) {
+  const auto alpha = static_cast<float>(l.alpha), sigma = static_cast<float>(l.sigma);
   switch (prediction) {
     case Prediction::v:
-      return {l.alpha * z - l.sigma * output, l.sigma * z + l.alpha * output};
+      return {alpha * z - sigma * output, sigma * z + alpha * output};
     case Prediction::sample:
-      return {output, (z - l.alpha * output) / std::max(l.sigma, 1e-6f)};
+      return {output, (z - alpha * output) / std::max(sigma, 1e-6f)};
     case Prediction::epsilon:
-      return {(z - l.sigma * output) / std::max(l.alpha, 1e-6f), output};
+      return {(z - sigma * output) / std::max(alpha, 1e-6f), output};
   }
   throw Error("prediction: unknown kind");
 }
 
 // How fast denoised().x changes with the output.
 inline float picture_slope(Prediction prediction, NoiseLevel l) {
+  const auto alpha = static_cast<float>(l.alpha), sigma = static_cast<float>(l.sigma);
   switch (prediction) {
     case Prediction::v:
-      return -l.sigma;
+      return -sigma;
     case Prediction::sample:
       return 1.0f;
     case Prediction::epsilon:
-      return -l.sigma / std::max(l.alpha, 1e-6f);
+      return -sigma / std::max(alpha, 1e-6f);
   }
   throw Error("prediction: unknown kind");
 }
 
 // What the network is trained to put out for (x, eps).
 inline float target(Prediction prediction, NoiseLevel l, float x, float eps) {
+  const auto alpha = static_cast<float>(l.alpha), sigma = static_cast<float>(l.sigma);
   switch (prediction) {
     case Prediction::v:
-      return l.alpha * eps - l.sigma * x;
+      return alpha * eps - sigma * x;
     case Prediction::sample:
       return x;
     case Prediction::epsilon:

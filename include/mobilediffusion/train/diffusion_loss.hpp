@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../core/random.hpp"
-#include "../diffusion/schedule.hpp"
+#include "../diffusion/sampler.hpp"
 #include "../models/text_encoder.hpp"
 #include "../models/unet.hpp"
 
@@ -93,11 +93,9 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
       float* eps = goal + i * latents;  // becomes the target in place
       random(i).normals({eps, latents});
       const float* x = batch.pictures[first + i];
-      const auto& [level, input] = noise[i];
-      for (std::size_t j = 0; j < latents; ++j) {
-        z[i * latents + j] = input.alpha * x[j] + input.sigma * eps[j];
-        eps[j] = target(M.sampler.prediction, level, x[j], eps[j]);
-      }
+      const NoiseLevel level = noise[i].level;
+      add_noise(noise[i].input, x, eps, z + i * latents, latents);
+      for (std::size_t j = 0; j < latents; ++j) eps[j] = target(M.sampler.prediction, level, x[j], eps[j]);
     }
   });
 

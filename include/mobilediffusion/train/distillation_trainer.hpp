@@ -254,7 +254,8 @@ class DistillationTrainer {
     Losses losses;
     for (std::size_t i = 0; i < n; ++i) {
       const NoiseLevel l = levels[i][0];
-      const float snr = l.alpha * l.alpha / (l.sigma * l.sigma), weight = std::max(1.0f, snr);
+      const auto alpha = static_cast<float>(l.alpha), sigma = static_cast<float>(l.sigma);
+      const float snr = alpha * alpha / (sigma * sigma), weight = std::max(1.0f, snr);
       const float unit = 2.0f * weight * picture_slope(M.sampler.prediction, l) / static_cast<float>(options_.batch * latents);
       double sum = 0;
       for (std::size_t j = i * latents; j < (i + 1) * latents; ++j) {

@@ -325,9 +325,9 @@ class UfogenTrainer {
     Judge::backward(c, discriminator.weights, unwanted, judged, maps, d_fake, {d_context});
 
     for (std::size_t i = 0; i < n; ++i) {
-      const float gamma = std::pow(levels[i].alpha, options_.signal_power);
+      const float gamma = std::pow(static_cast<float>(levels[i].alpha), options_.signal_power);
       const float unit = 2.0f * options_.reconstruction * gamma / static_cast<float>(options_.batch * latents);
-      const float slope = picture_slope(M.sampler.prediction, levels[i]), through = earlier_[first + i].alpha;
+      const float slope = picture_slope(M.sampler.prediction, levels[i]), through = static_cast<float>(earlier_[first + i].alpha);
       const float* x = pictures[first + i];
       double error = 0;
       for (std::size_t j = 0; j < latents; ++j) {
