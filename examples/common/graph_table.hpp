@@ -32,6 +32,10 @@ namespace md = mobilediffusion;
 constexpr md::Plan plan = md::Plan::inference;
 
 // The specification that a part was made from.
+template <template <md::TinyLayerSpec> class T, md::TinyLayerSpec S>
+constexpr md::TinyLayerSpec spec_of(const T<S>*) {
+  return S;
+}
 template <template <md::StageSpec> class T, md::StageSpec S>
 constexpr md::StageSpec spec_of(const T<S>*) {
   return S;
@@ -82,6 +86,17 @@ class GraphRows {
     add<typename Layer::Weights>(name, std::string(kind) + (s.separable ? ", separable" : ""),
                                  {Layer::out_height, Layer::out_width, s.out}, Layer::macs,
                                  Layer::stack_floats(md::Plan::inference, 1));
+  }
+  template <class Layer>
+  void tiny_layer(const std::string& name) {
+    constexpr md::TinyLayerSpec s = spec<Layer>;
+    const bool block = s.kind == md::TinyLayerKind::block;
+    add<typename Layer::Weights>(name,
+                                 block           ? "residual"
+                                 : s.upsample    ? "doubles"
+                                 : s.stride == 2 ? "halves"
+                                                 : "3x3",
+                                 {Layer::height, Layer::width, s.out}, Layer::macs, Layer::stack_floats(plan, 1));
   }
   template <class Block>
   void resnet(const std::string& name) {
@@ -176,6 +191,16 @@ void vae_middle(GraphRows& rows, std::size_t height, std::size_t width) {
                                      {height, width, Half::bottom}, Middle::macs, Middle::stack_floats(plan, 1));
 }
 
+template <class Half>
+GraphPart tiny_vae_part(const char* name) {
+  using Layers = typename Half::Layers;
+  GraphRows rows;
+  md::unroll<Layers::size>([&]<std::size_t I>(md::Index<I>) {
+    if constexpr (Layers::template computes<I>) rows.tiny_layer<typename Layers::template Layer<I>>(numbered("layers.", I));
+  });
+  return {name, md::reflect::parameters<typename Half::Weights>(), Half::macs, 4 * Half::stack_floats(plan, 1), rows.take()};
+}
+
 template <md::VaeConfig C>
 GraphPart vae_encoder_part() {
   using Net = md::Vae<C>;
@@ -223,8 +248,15 @@ GraphPart vae_decoder_part() {
 // Parts in the order of work: text encoder, UNet, VAE encoder, VAE decoder.
 template <mobilediffusion::ModelConfig M>
 std::vector<GraphPart> graph_table() {
-  return {detail::text_encoder_part<M.text>(), detail::unet_part<M.unet>(), detail::vae_encoder_part<M.vae>(),
-          detail::vae_decoder_part<M.vae>()};
+  std::vector<GraphPart> parts{detail::text_encoder_part<M.text>(), detail::unet_part<M.unet>()};
+  if constexpr (M.vae.kind == mobilediffusion::VaeKind::autoencoder_tiny) {
+    parts.push_back(detail::tiny_vae_part<typename mobilediffusion::Vae<M.vae>::Encoder>("vae.encoder"));
+    parts.push_back(detail::tiny_vae_part<typename mobilediffusion::Vae<M.vae>::Decoder>("vae.decoder"));
+  } else {
+    parts.push_back(detail::vae_encoder_part<M.vae>());
+    parts.push_back(detail::vae_decoder_part<M.vae>());
+  }
+  return parts;
 }
 
 }  // namespace examples

@@ -141,9 +141,24 @@ inline void check_unet_config(const std::filesystem::path& path, const UnetConfi
   file.finish();
 }
 
+// diffusers' AutoencoderTiny; its numbers of blocks are shown by tensors.
+inline void check_tiny_vae_config(ConfigFile& file) {
+  file.expect("_class_name", "AutoencoderTiny");
+  file.expect("scaling_factor", 1.0);
+  file.expect("shift_factor", 0.0);
+  file.expect("act_fn", "relu");
+  file.expect("upsample_fn", "nearest");
+  file.expect("upsampling_scaling_factor", 2);
+  file.ignore({"in_channels", "out_channels", "latent_channels", "encoder_block_out_channels", "decoder_block_out_channels",
+               "block_out_channels", "num_encoder_blocks", "num_decoder_blocks", "latent_magnitude", "latent_shift",
+               "force_upcast"});
+  file.finish();
+}
+
 // diffusers' AutoencoderKL.
 inline void check_vae_config(const std::filesystem::path& path, const VaeConfig& c) {
   ConfigFile file(path);
+  if (c.kind == VaeKind::autoencoder_tiny) return check_tiny_vae_config(file);
   file.expect("_class_name", {"AutoencoderKL", "FlaxAutoencoderKL"}, "AutoencoderKL");
   file.expect("scaling_factor", {static_cast<double>(c.scaling_millionths) / 1e6}, 0.18215);
   file.expect("shift_factor", {nullptr, 0}, nullptr);

@@ -156,9 +156,7 @@ class TextToImage {
   // z becomes what the decoder reads. Throws Error where numbers have overflowed: not a black picture instead.
   void decode(Context& c, float* z, float* picture) const {
     check_numbers(z, Autoencoder::latent_floats);
-    for (std::size_t i = 0; i < Autoencoder::latent_floats; ++i) z[i] /= Autoencoder::scaling;
-    typename Autoencoder::Decoder::Saved saved{};
-    Autoencoder::decode(c, weights_.weights().vae, z, picture, saved);
+    Autoencoder::to_picture(c, weights_.weights().vae, z, picture);
     check_numbers(picture, Autoencoder::picture_floats);
   }
   // Beyond the limit, sums of squares in norms overflow, and what comes out is finite but flat.
@@ -331,14 +329,7 @@ class ImageToImage : public TextToImage<M, F> {
   }
 
   // The mean of the latents that the encoder gives.
-  void encode(Context& c, const float* image, float* z) const {
-    constexpr std::size_t channels = M.vae.latent_channels;
-    Scope scope(c.stack);
-    float* moments = c.stack.take(2 * latents);
-    typename Autoencoder::Encoder::Saved saved{};
-    Autoencoder::encode(c, Base::weights().vae, image, moments, saved);
-    for (std::size_t i = 0; i < latents; ++i) z[i] = Autoencoder::scaling * moments[i / channels * 2 * channels + i % channels];
-  }
+  void encode(Context& c, const float* image, float* z) const { Autoencoder::to_latents(c, Base::weights().vae, image, z); }
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -59,6 +59,10 @@ vae(resnets "c.decoder_resnets = 0;" "the VAE needs at least one residual block 
 vae(attention "c.middle = false, c.middle_attention = true;" "the VAE's attention stands in its middle")
 vae(attention_norm "c.groups = 0, c.middle = c.middle_attention = true;" "the VAE's attention is normalized")
 vae(latents "c.latent_channels = 0;" "latents need at least one channel")
+set(taesd "c = mobilediffusion::presets::taesd;")
+vae(tiny_parts "${taesd} c.groups = 32;" "a tiny autoencoder has convolutions and ReLU alone")
+vae(tiny_width "${taesd} c.decoder_channels[0] = 32;" "a tiny autoencoder has one width at all levels")
+vae(tiny_scaling "${taesd} c.scaling_millionths = 182'150;" "a tiny autoencoder reads and writes latents as they are")
 text(heads "c.heads = c.width + 1;" "the text width must be a multiple of its heads")
 text(length "c.length = 2;" "a caption needs room for its start, one token and its end")
 text(vocabulary "c.vocabulary = 4;" "the vocabulary holds four special tokens and at least one more")
@@ -87,6 +91,13 @@ mistake(separable_padding "a separable convolution pads on all sides" "#include 
 using namespace mobilediffusion;
 using Down = Convolution<ConvolutionSpec{.in = 8, .out = 8, .height = 4, .width = 4, .stride = 2, .pad_end = true, .separable = true}>;
 auto* const forward = &Down::forward;")
+mistake(convolution_bias "a separable convolution has biases" "#include <mobilediffusion/layers/convolution.hpp>
+using namespace mobilediffusion;
+static_assert(Convolution<ConvolutionSpec{.in = 8, .out = 8, .height = 4, .width = 4, .separable = true, .bias = false}>::macs > 0);")
+mistake(tiny_trainer "the VAE's trainer needs the means and variances of an AutoencoderKL"
+  "#include <mobilediffusion/config/presets.hpp>
+#include <mobilediffusion/train/vae_trainer.hpp>
+static_assert(sizeof(mobilediffusion::train::VaeTrainer<mobilediffusion::presets::taesd>) > 0);")
 mistake(latents_with_quant "normalize_latents folds the scale into conv_out and conv_in"
   "#include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/train/vae_trainer.hpp>

@@ -73,11 +73,16 @@ class Case {
       expect_results("input_gradients/");
       expect_gradients();
     }
+    infer(stack_floats, forward);
+  }
+  // That second pass alone.
+  template <class Forward>
+  void infer(std::size_t stack_floats, Forward&& forward) {
     const mobilediffusion::PackedWeights<W> packed(weights_, mobilediffusion::Format::fp32);
     const mobilediffusion::AlignedBuffer memory(stack_floats);
     mobilediffusion::Stack stack(memory);
     mobilediffusion::Context c{executor_, stack, batch, true};
-    INFO("packed");
+    INFO("packed " << prefix_);
     forward(c, packed.weights());
     expect_results("outputs/");
   }

@@ -31,19 +31,20 @@ void unet(const char* file) {
 }
 
 template <mobilediffusion::VaeConfig C>
-void vae(const char* file) {
+void vae(const char* file, const char* name = "vae") {
   using Model = mobilediffusion::Vae<C>;
-  Case<typename Model::Weights> g(file, "vae");
+  const char* const encoded = C.kind == mobilediffusion::VaeKind::autoencoder_kl ? "moments" : "latents";
+  Case<typename Model::Weights> g(file, name);
   typename Model::Encoder::Saved encoder;
   typename Model::Decoder::Saved decoder;
   g.run(
       std::max(Model::Encoder::stack_floats(Plan::inference, batch), Model::Decoder::stack_floats(Plan::inference, batch)),
       [&](Context& c, const auto& w) {
-        Model::encode(c, w, g.input("picture"), g.output("moments"), encoder);
+        Model::encode(c, w, g.input("picture"), g.output(encoded), encoder);
         Model::decode(c, w, g.input("z"), g.output("picture"), decoder);
       },
       [&](Context& c, const auto& w, const auto& d) {
-        Model::encode_backward(c, w, d, encoder, g.cotangent("moments"));
+        Model::encode_backward(c, w, d, encoder, g.cotangent(encoded));
         Model::decode_backward(c, w, d, decoder, g.cotangent("picture"), g.assigned("z"));
       });
 }

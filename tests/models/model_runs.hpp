@@ -107,7 +107,7 @@ Result run_encoder(const Way& way) {
   typename Model::Encoder::Saved saved;
   const Floats x = images(way, Model::picture_floats, 63);
   return run<W>(
-      way, room<typename Model::Encoder>(way), way.batch * 2 * Model::latent_floats, 0,
+      way, room<typename Model::Encoder>(way), way.batch * Model::encoded_floats, 0,
       [&](Context& c, const W& w, float* y) { Model::encode(c, w, x.data(), y, saved); },
       [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float*) {
         if constexpr (Backward) Model::encode_backward(c, w, g, saved, dy);
@@ -243,6 +243,20 @@ inline constexpr VaeConfig one_level_vae{.height = 12,
                                          .quant_conv = true,
                                          .separable_samplers = true,
                                          .groups = 8};
+
+inline constexpr VaeConfig narrow_taesd{.kind = VaeKind::autoencoder_tiny,
+                                        .height = 16,
+                                        .width = 32,
+                                        .levels = 3,
+                                        .encoder_channels = {8, 8, 8},
+                                        .decoder_channels = {16, 16, 16},
+                                        .encoder_resnets = 1,
+                                        .decoder_resnets = 3,
+                                        .middle = false,
+                                        .middle_attention = false,
+                                        .quant_conv = false,
+                                        .groups = 0,
+                                        .scaling_millionths = 1'000'000};
 
 inline constexpr TextEncoderConfig wide_mlp{.vocabulary = 12,
                                             .length = 5,

@@ -58,6 +58,9 @@ TEST_CASE("threads, packing and batches do not change what the VAE computes") {
   check<Vae<presets::tiny.vae>::Decoder>("tiny decoder", run_decoder<presets::tiny.vae>);
   check_batches("tiny encoder", run_encoder<presets::tiny.vae>);
   check_batches("tiny decoder", run_decoder<presets::tiny.vae>);
+  check<Vae<odd::narrow_taesd>::Encoder>("tiny autoencoder's encoder", run_encoder<odd::narrow_taesd>);
+  check<Vae<odd::narrow_taesd>::Decoder>("tiny autoencoder's decoder", run_decoder<odd::narrow_taesd>);
+  check_batches("tiny autoencoder's decoder", run_decoder<odd::narrow_taesd>);
   check<Vae<presets::emoji.vae>::Encoder>("emoji encoder", run_encoder<presets::emoji.vae>);
   check<Vae<presets::emoji.vae>::Decoder>("emoji decoder", run_decoder<presets::emoji.vae>);
 }

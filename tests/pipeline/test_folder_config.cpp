@@ -39,6 +39,10 @@ const json sd_vae = json::parse(R"({"_class_name": "AutoencoderKL", "act_fn": "s
     "down_block_types": ["DownEncoderBlock2D"], "force_upcast": true, "in_channels": 3, "latent_channels": 4,
     "latents_mean": null, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3, "sample_size": 512,
     "scaling_factor": 0.18215, "up_block_types": ["UpDecoderBlock2D"]})");
+const json taesd = json::parse(R"({"_class_name": "AutoencoderTiny", "act_fn": "relu", "block_out_channels": [64, 64, 64, 64],
+    "decoder_block_out_channels": [64, 64, 64, 64], "encoder_block_out_channels": [64, 64, 64, 64], "force_upcast": false,
+    "in_channels": 3, "latent_channels": 4, "latent_magnitude": 3, "latent_shift": 0.5, "num_decoder_blocks": [3, 3, 3, 1],
+    "num_encoder_blocks": [1, 3, 3, 3], "out_channels": 3, "scaling_factor": 1.0, "upsampling_scaling_factor": 2})");
 const json sd15_text = json::parse(R"({"architectures": ["CLIPTextModel"], "hidden_act": "quick_gelu", "hidden_size": 768,
     "layer_norm_eps": 1e-05, "model_type": "clip_text_model", "num_attention_heads": 12, "torch_dtype": "float32"})");
 const json sd15_scheduler = json::parse(R"({"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012,
@@ -78,6 +82,7 @@ TEST_CASE("configurations as they are published are the presets'", "[pipeline]")
   CHECK(refusal(detail::check_unet_config, with(sd15_unet, "attention_head_dim", {8, 8, 8, 8}), presets::sd15.unet).empty());
   CHECK(refusal(detail::check_unet_config, json::parse("{}"), presets::sd15.unet).empty());
   CHECK(refusal(detail::check_vae_config, sd_vae, presets::sd_vae).empty());
+  CHECK(refusal(detail::check_vae_config, taesd, presets::taesd).empty());
   CHECK(refusal(detail::check_vae_config, without(sd_vae, "scaling_factor"), presets::sd_vae).empty());
   CHECK(refusal(detail::check_vae_config, with(sd_vae, "scaling_factor", 0.18215f), presets::sd_vae).empty());
   CHECK(refusal(detail::check_text_encoder_config, sd15_text, presets::clip_l).empty());
@@ -133,6 +138,11 @@ TEST_CASE("the other networks' configurations that contradict the preset are ref
   expect(vae("_class_name", "AutoencoderTiny"), "_class_name: expected \"AutoencoderKL\", found \"AutoencoderTiny\"");
   expect(refusal(detail::check_vae_config, without(sd_vae, "scaling_factor"), presets::tiny.vae),
          "scaling_factor: expected 1.0, found none, which means 0.18215");
+
+  expect(refusal(detail::check_vae_config, sd_vae, presets::taesd),
+         "_class_name: expected \"AutoencoderTiny\", found \"AutoencoderKL\"");
+  expect(refusal(detail::check_vae_config, with(taesd, "scaling_factor", 0.18215), presets::taesd), "scaling_factor: ");
+  expect(refusal(detail::check_vae_config, with(taesd, "act_fn", "silu"), presets::taesd), "act_fn: expected \"relu\"");
 
   const auto text = [&](const char* field, const json& value) {
     return refusal(detail::check_text_encoder_config, with(sd15_text, field, value), presets::clip_l);

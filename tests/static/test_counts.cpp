@@ -82,6 +82,19 @@ static_assert(decoder_counts<full4.vae>(10'462'423, 129'038'876'672));
 static_assert(Vae<presets::half_vae>::encoder_macs == 144'217'997'312);
 static_assert(Vae<presets::half_vae>::parameters == 9'664'587 + 8'576'736);
 static_assert(Vae<presets::tapered_vae>::parameters == 10'473'995 + 8'576'736);
+// TAESD as published (1,222,532 and 1,222,531), an eighteenth of Stable Diffusion's decoder in work; and with 16 channels.
+template <VaeConfig C>
+constexpr bool tiny_vae_counts(std::size_t encoder, std::size_t decoder, std::size_t encoder_macs, std::size_t decoder_macs) {
+  using V = Vae<C>;
+  return reflect::parameters<typename V::Encoder::Weights>() == encoder &&
+         reflect::parameters<typename V::Decoder::Weights>() == decoder && V::encoder_macs == encoder_macs &&
+         V::decoder_macs == decoder_macs;
+}
+static_assert(tiny_vae_counts<presets::taesd>(1'222'532, 1'222'531, 61'162'389'504, 70'675'070'976));
+static_assert(tiny_vae_counts<presets::taesd_16>(1'229'456, 1'229'443, 61'190'701'056, 70'703'382'528));
+static_assert(reflect::leaf_count<Vae<presets::taesd>::Weights>() == 67 + 67);
+constexpr ModelConfig with_taesd = presets::with_vae(presets::with_picture_size(presets::sd15, 256, 512), presets::taesd);
+static_assert(ValidModel<with_taesd>::value && with_taesd.vae.height == 256 && with_taesd.vae.width == 512);
 
 // The text transformer of CLIP ViT-L/14, and of OpenCLIP ViT-H/14 as Stable Diffusion 2.1 uses it.
 static_assert(TextEncoder<presets::clip_l>::parameters == 123'060'480);

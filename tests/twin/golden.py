@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tensors that the C++ tests compare with: python golden.py [folder, default ../golden].
+"""Writes the tensors that the C++ tests compare with: python golden.py [folder, default ../golden [files]].
 
 Everything is computed in double from weights that are halfs and inputs that are floats, then rounded to float. Names:
   CASE/weights/PATH    CASE/gradients/PATH           PATH: the state-dict name, shaped as PyTorch has it
@@ -160,8 +160,21 @@ def stable_diffusion():
     return g
 
 
+def variants():
+    """What published relatives of Stable Diffusion have besides, by diffusers' own models in small."""
+    from diffusers import AutoencoderTiny
+    g = Golden(500)
+    g.add("taesd", AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), num_encoder_blocks=(1, 2, 2),
+        num_decoder_blocks=(3, 3, 1), latent_channels=4),
+        lambda m, x, z: {"latents": m.encode(x.double()).latents, "picture": m.decode(z).sample},
+        picture=picture(2, 3, 8, 16), z=(2, 4, 2, 4))
+    return g
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # sums in one order
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "../golden")
-    for make in (layers, blocks, models, stable_diffusion):
-        make().save(folder / f"{make.__name__}.safetensors")
+    for make in (layers, blocks, models, stable_diffusion, variants):
+        if len(sys.argv) < 3 or make.__name__ in sys.argv[2:]:
+            make().save(folder / f"{make.__name__}.safetensors")

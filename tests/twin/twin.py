@@ -596,7 +596,7 @@ class TextEncoder(nn.Module):
         places = (torch.arange(ids.shape[1], device=ids.device) + 0.5) / ids.shape[1]
         weights = torch.cos(torch.pi * torch.arange(self.config.pooled, device=ids.device)[:, None] * places)
         words = tokens * (ids != self.padding)[..., None]
-        return context, torch.einsum("kt,btw->bkw", weights, words).flatten(1)
+        return context, torch.einsum("kt,btw->bkw", weights.to(words.dtype), words).flatten(1)
 
 
 # ---- for the scripts -----------------------------------------------------------------------------

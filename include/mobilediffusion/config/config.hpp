@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "../core/activation.hpp"
+#include "../core/error.hpp"
 #include "../core/prediction.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -71,8 +72,24 @@ struct UnetConfig {
   std::size_t groups = 32;       // of every GroupNorm
 };
 
-// AutoencoderKL. `patch` > 1 moves that much resolution into channels at the picture's side (pixel unshuffle / shuffle).
+// Stable Diffusion's, or TAESD's for the same latents: convolutions of one width alone, a fraction of the work, less exact.
+enum class VaeKind { autoencoder_kl, autoencoder_tiny };
+constexpr const char* name_of(VaeKind kind) {
+  switch (kind) {
+    case VaeKind::autoencoder_kl:
+      return "autoencoder_kl";
+    case VaeKind::autoencoder_tiny:
+      return "autoencoder_tiny";
+  }
+  throw Error("autoencoder: unknown kind");
+}
+
+// diffusers' AutoencoderKL or AutoencoderTiny. `patch` > 1 moves that much resolution into channels at the picture's side (pixel
+// unshuffle / shuffle). A tiny one has neither patch, middle, quant_conv, separable samplers nor norms (`groups` 0), one width
+// at all levels, `encoder_resnets` and `decoder_resnets` blocks at each level but the picture's, which has one, and latents that
+// are not scaled (1'000'000).
 struct VaeConfig {
+  VaeKind kind = VaeKind::autoencoder_kl;
   std::size_t height = 512, width = 512;  // of the picture
   std::size_t latent_channels = 4;
   std::size_t patch = 1;

@@ -36,6 +36,24 @@ inline constexpr VaeConfig half_vae{
 inline constexpr VaeConfig tapered_vae{
     .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {32, 64, 160, 320}, .decoder_resnets = 2};
 
+// TAESD (github.com/madebyollin/taesd): 2.4 million parameters for the latents of Stable Diffusion 1 and 2; taesd_16 for those
+// of 16 channels (Stable Diffusion 3, FLUX.1).
+inline constexpr VaeConfig taesd{.kind = VaeKind::autoencoder_tiny,
+                                 .encoder_channels = {64, 64, 64, 64},
+                                 .decoder_channels = {64, 64, 64, 64},
+                                 .encoder_resnets = 3,
+                                 .decoder_resnets = 3,
+                                 .middle = false,
+                                 .middle_attention = false,
+                                 .quant_conv = false,
+                                 .groups = 0,
+                                 .scaling_millionths = 1'000'000};
+inline constexpr VaeConfig taesd_16 = [] {
+  VaeConfig c = taesd;
+  c.latent_channels = 16;
+  return c;
+}();
+
 inline constexpr TextEncoderConfig clip_l{};  // the text encoder of CLIP ViT-L/14
 
 // MobileDiffusion at 512x512 (arXiv 2311.16567): no transformer at 64x64, cross-attention and feed-forward only at 32x32 and at
@@ -49,6 +67,13 @@ inline constexpr ModelConfig lite{
 // The same model with another number of latent channels: 3 and 4 are in use as well as 8.
 constexpr ModelConfig with_latent_channels(ModelConfig m, std::size_t channels) {
   m.unet.latent_channels = m.vae.latent_channels = channels;
+  return m;
+}
+// The same model with another autoencoder of the same latents, for its own size of pictures.
+constexpr ModelConfig with_vae(ModelConfig m, VaeConfig vae) {
+  vae.height = m.vae.height;
+  vae.width = m.vae.width;
+  m.vae = vae;
   return m;
 }
 // The same model for pictures of another size, in pixels; the weights stay those of the original.

@@ -94,6 +94,21 @@ struct ValidVae {
   static_assert(!C.middle_attention || C.groups > 0,
                 "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
   static_assert(C.latent_channels >= 1, "mobilediffusion: latents need at least one channel; change `latent_channels`");
+  static constexpr bool tiny = C.kind == VaeKind::autoencoder_tiny;
+  static_assert(!tiny || (C.patch == 1 && !C.middle && !C.quant_conv && !C.separable_samplers && C.groups == 0),
+                "mobilediffusion: a tiny autoencoder has convolutions and ReLU alone; set `patch` to 1, `groups` to 0, and clear "
+                "`middle`, `middle_attention`, `quant_conv` and `separable_samplers`");
+  static constexpr bool one_width() {
+    for (std::size_t l = 0; l < C.levels; ++l)
+      if (C.encoder_channels[l] != C.encoder_channels[0] || C.decoder_channels[l] != C.decoder_channels[0]) return false;
+    return true;
+  }
+  static_assert(!tiny || one_width(),
+                "mobilediffusion: a tiny autoencoder has one width at all levels; make `encoder_channels` and `decoder_channels` "
+                "equal up to `levels`");
+  static_assert(
+      !tiny || C.scaling_millionths == 1'000'000,
+      "mobilediffusion: a tiny autoencoder reads and writes latents as they are; set `scaling_millionths` to 1'000'000");
   static constexpr bool value = true;
 };
 

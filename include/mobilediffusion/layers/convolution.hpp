@@ -20,10 +20,12 @@ struct ConvolutionSpec {
   bool upsample = false;      // doubles the picture first
   bool pad_end = false;       // zeros right and below only (the SD VAE's down-sampling)
   bool separable = false;
+  bool bias = true;
 };
 
 template <ConvolutionSpec S>
 struct Convolution {
+  static_assert(S.bias || !S.separable, "mobilediffusion: a separable convolution has biases; set `bias`");
   static constexpr std::size_t full_height = S.upsample ? 2 * S.height : S.height,
                                full_width = S.upsample ? 2 * S.width : S.width;
   static constexpr std::size_t out_height = full_height / S.stride, out_width = full_width / S.stride;
@@ -42,7 +44,7 @@ struct Convolution {
   }
   struct StandardWeights {
     Filter<S.out, S.in, 3, method(Format::fp32), method(Format::bf16)> weight;
-    Param<S.out> bias;
+    std::conditional_t<S.bias, Param<S.out>, Absent> bias;
   };
   struct DepthwiseWeights {
     DepthwiseFilter<S.in, 3> weight;
@@ -110,7 +112,9 @@ struct Convolution {
       Pointwise::forward(c, w.pointwise, h, y, c.batch * out_pixels, epilogue);
       saved = {x, h};
     } else {
-      if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
+      if constexpr (S.bias) {
+        if (epilogue.bias == nullptr) epilogue.bias = w.bias.data;
+      }
       saved = {x, nullptr};
       const Span span(c, {"conv2d", w.weight.data, c.batch * macs,
                           4 * (c.batch * (in_pixels * S.in + out_pixels * S.out) + 9 * S.in * S.out)});
@@ -154,7 +158,7 @@ struct Convolution {
       }
     } else {
       kernels::conv2d_backward_filter(c.executor, saved.x, dy, S.out, g.weight.data, geometry(c.batch));
-      kernels::column_sums(c.executor, dy, rows, S.out, g.bias.data);
+      if constexpr (S.bias) kernels::column_sums(c.executor, dy, rows, S.out, g.bias.data);
       if (dx != nullptr) {
         float* scratch = c.stack.take(kernels::conv2d_backward_input_scratch(geometry(c.batch), S.out));
         kernels::conv2d_backward_input(c.executor, dy, w.weight.data, S.out, dx, geometry(c.batch), false, scratch);

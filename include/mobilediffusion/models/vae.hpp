@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// diffusers' AutoencoderKL as a static graph (arXiv 2112.10752, section 3.1): encoder, decoder, and their shared shape.
+// The autoencoder of a model. diffusers' AutoencoderKL as a static graph (arXiv 2112.10752, section 3.1): encoder, decoder, and
+// their shared shape; the other kind is in tiny_vae.hpp.
 #pragma once
 
 #include "../core/begin.hpp"
@@ -8,6 +9,7 @@
 #include "../config/validate.hpp"
 #include "../layers/attention.hpp"
 #include "../reflect/reflect.hpp"
+#include "tiny_vae.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -121,6 +123,7 @@ class Vae {
   static constexpr VaeConfig config = C;
   static constexpr std::size_t latent_height = low_height, latent_width = low_width;
   static constexpr std::size_t latent_floats = low_pixels * C.latent_channels, picture_floats = C.height * C.width * 3;
+  static constexpr std::size_t encoded_floats = 2 * latent_floats;  // of what `encode` gives
   static constexpr float scaling = static_cast<float>(C.scaling_millionths) * 1e-6f;
 
   // Picture [batch][height][width][3] in [-1, 1] -> moments [batch][latent pixels][2 * latent_channels]: means, log variances.
@@ -421,6 +424,31 @@ class Vae {
                               const float* d_picture, float* dz) {
     Decoder::backward(c, w.decoder, g.decoder, w.post_quant_conv, g.post_quant_conv, s, d_picture, dz);
   }
+
+  // Whatever the kind: from a picture in [-1, 1] to the latents of a diffusion model, here the scaled means, and back; floats of
+  // stack that they take. to_picture uses z up.
+  static constexpr std::size_t to_latents_floats(std::size_t batch) {
+    return aligned(batch * encoded_floats) + Encoder::stack_floats(Plan::inference, batch);
+  }
+  static void to_latents(Context& c, const Weights& w, const float* picture, float* z) {
+    constexpr std::size_t channels = C.latent_channels;
+    Scope scope(c.stack);
+    float* moments = c.stack.take(c.batch * encoded_floats);
+    typename Encoder::Saved saved{};
+    encode(c, w, picture, moments, saved);
+    for (std::size_t i = 0; i < c.batch * latent_floats; ++i)
+      z[i] = scaling * moments[i / channels * 2 * channels + i % channels];
+  }
+  static constexpr std::size_t to_picture_floats(std::size_t batch) { return Decoder::stack_floats(Plan::inference, batch); }
+  static void to_picture(Context& c, const Weights& w, float* z, float* picture) {
+    for (std::size_t i = 0; i < c.batch * latent_floats; ++i) z[i] /= scaling;
+    typename Decoder::Saved saved{};
+    decode(c, w, z, picture, saved);
+  }
+};
+
+template <VaeConfig C>
+requires(C.kind == VaeKind::autoencoder_tiny) class Vae<C> : public TinyVae<C> {
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

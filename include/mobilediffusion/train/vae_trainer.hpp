@@ -36,6 +36,10 @@ struct VaeReport {
 
 template <VaeConfig C>
 class VaeTrainer {
+  static_assert(
+      C.kind == VaeKind::autoencoder_kl,
+      "mobilediffusion: the VAE's trainer needs the means and variances of an AutoencoderKL; a tiny one learns another's "
+      "latents; set `kind` to autoencoder_kl");
   using Model = Vae<C>;
   static constexpr std::size_t latents = Model::latent_floats, picture = Model::picture_floats, channels = C.latent_channels;
 
