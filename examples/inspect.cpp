@@ -40,6 +40,17 @@ void for_each_preset(F&& f) {
   f.template operator()<md::presets::bk_sdm_base>("bk_sdm_base");
   f.template operator()<md::presets::bk_sdm_small>("bk_sdm_small");
   f.template operator()<md::presets::bk_sdm_tiny>("bk_sdm_tiny");
+  f.template operator()<md::presets::bk_sdm_v2_base>("bk_sdm_v2_base");
+  f.template operator()<md::presets::bk_sdm_v2_small>("bk_sdm_v2_small");
+  f.template operator()<md::presets::bk_sdm_v2_tiny>("bk_sdm_v2_tiny");
+  f.template operator()<md::presets::sd_turbo>("sd_turbo");
+  f.template operator()<md::presets::sd15_inpainting>("sd15_inpainting");
+  f.template operator()<md::presets::sd2_inpainting>("sd2_inpainting");
+  f.template operator()<md::presets::lcm_dreamshaper>("lcm_dreamshaper");
+  f.template operator()<md::presets::small_sd>("small_sd");
+  f.template operator()<md::presets::tiny_sd>("tiny_sd");
+  f.template operator()<md::presets::sdxs_512_dreamshaper>("sdxs_512_dreamshaper");
+  f.template operator()<md::presets::sdxs_512_09>("sdxs_512_09");
 }
 
 std::vector<std::string> preset_names() {

@@ -110,7 +110,7 @@ class GraphRows {
   void transformer(const std::string& name, std::size_t height, std::size_t width) {
     constexpr md::TransformerSpec s = spec<Stack>;
     std::string kind = std::to_string(s.depth) + " x";
-    if (s.self_attention) kind += " self,";
+    if (s.self_attention) kind += s.self_reads_context ? " cross," : " self,";
     if (s.cross_attention) kind += " cross,";
     add<typename Stack::Weights>(name, kind + " feed-forward", {height, width, s.width}, Stack::macs,
                                  Stack::stack_floats(plan, 1));
@@ -162,8 +162,9 @@ GraphPart unet_part() {
   using Net = md::Unet<C>;
   using W = typename Net::Weights;
   GraphRows rows;
-  rows.add<decltype(W::time_embedding)>("time_embedding", "two layers", {1, 1, Net::Time2::out},
-                                        Net::Time1::macs(1) + Net::Time2::macs(1), 0);
+  rows.add<decltype(W::time_embedding)>(
+      "time_embedding", "two layers", {1, 1, Net::Time2::out},
+      Net::Time1::macs(1) + (C.guidance_width != 0 ? Net::Guidance::macs(1) : 0) + Net::Time2::macs(1), 0);
   if constexpr (C.pooled_width != 0)
     rows.add<decltype(W::add_embedding)>("add_embedding", "two layers", {1, 1, Net::Time2::out},
                                          Net::Pooled1::macs(1) + Net::Time2::macs(1), 0);

@@ -79,22 +79,34 @@ class ConfigFile {
   std::set<std::string, std::less<>> known_;
 };
 
+// Of one level, or of the middle: what stands where a configuration has a value for each level.
+inline nlohmann::json at_level(const nlohmann::json& value, std::size_t level) {
+  if (!value.is_array()) return value;
+  return level < value.size() ? value[level] : nlohmann::json();
+}
+
 // diffusers' UNet2DConditionModel.
 inline void check_unet_config(const std::filesystem::path& path, const UnetConfig& c) {
   ConfigFile file(path);
   file.expect("_class_name", {"UNet2DConditionModel", "FlaxUNet2DConditionModel"}, "UNet2DConditionModel");
   // Its attention_head_dim is the number of heads, by a mistake that became the format; one, or one for each level.
   const nlohmann::json heads = file.value("attention_head_dim", 8);
+  const nlohmann::json only_cross = file.value("only_cross_attention", false);
   for (std::size_t l = 0; l < c.levels; ++l) {
     const StageConfig& s = c.stages[l];
     const auto attends = [](const TransformerConfig& t) { return t.depth > 0; };
+    const auto reads_context = [](const TransformerConfig& t) { return t.depth > 0 && t.self_reads_context; };
     const bool attention = std::any_of(s.down_transformers.begin(), s.down_transformers.end(), attends) ||
                            std::any_of(s.up_transformers.begin(), s.up_transformers.end(), attends) ||
                            (l + 1 == c.levels && c.middle.resnets > 0 && attends(c.middle.transformer));
     if (!attention) continue;
-    const std::size_t expected = c.attention.head_dim > 0 ? s.channels / c.attention.head_dim : c.attention.heads;
-    if (heads.is_array() ? l >= heads.size() || heads[l] != expected : heads != expected)
-      file.refuse("attention_head_dim", join({expected, " heads at level ", l}), heads);
+    const std::size_t expected = attention_heads(c, l);
+    if (at_level(heads, l) != expected) file.refuse("attention_head_dim", join({expected, " heads at level ", l}), heads);
+    const bool cross = std::any_of(s.down_transformers.begin(), s.down_transformers.end(), reads_context) ||
+                       std::any_of(s.up_transformers.begin(), s.up_transformers.end(), reads_context);
+    const nlohmann::json found = at_level(only_cross, l);
+    if ((found.is_null() ? nlohmann::json(false) : found) != cross)
+      file.refuse("only_cross_attention", join({cross ? "true" : "false", " at level ", l}), only_cross);
   }
   file.expect("num_attention_heads", nullptr);
   file.expect("act_fn", {"silu", "swish"}, "silu");
@@ -106,16 +118,23 @@ inline void check_unet_config(const std::filesystem::path& path, const UnetConfi
   file.expect("downsample_padding", 1);
   file.expect("mid_block_scale_factor", 1);
   file.expect("dual_cross_attention", false);
-  file.expect("only_cross_attention", {false, nullptr}, false);
-  file.expect("mid_block_only_cross_attention", {false, nullptr}, nullptr);
+  if (c.middle.resnets > 0 && c.middle.transformer.depth > 0) {  // null means the others' value if it is one for all
+    const nlohmann::json middle = file.value("mid_block_only_cross_attention", nullptr);
+    const bool found = middle.is_null() ? only_cross == true : middle == true;
+    if (found != c.middle.transformer.self_reads_context)
+      file.refuse("mid_block_only_cross_attention", c.middle.transformer.self_reads_context ? "true" : "false", middle);
+  }
+  file.ignore({"mid_block_only_cross_attention"});
   file.expect("resnet_time_scale_shift", "default");
   file.expect("resnet_out_scale_factor", 1.0);
   file.expect("time_embedding_type", "positional");
   file.expect("attention_type", "default");
   file.expect("dropout", 0.0);
   for (const char* off : {"class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "timestep_post_act",
-                          "time_cond_proj_dim", "time_embedding_act_fn", "cross_attention_norm"})
+                          "time_embedding_act_fn", "cross_attention_norm"})
     file.expect(off, nullptr);
+  if (c.guidance_width == 0) file.expect("time_cond_proj_dim", nullptr);
+  else file.expect("time_cond_proj_dim", {c.guidance_width}, nullptr);
   if (c.pooled_width == 0) file.expect("addition_embed_type", nullptr);
   file.ignore({"addition_embed_type",
                "addition_embed_type_num_heads",

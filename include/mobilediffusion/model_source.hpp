@@ -27,13 +27,22 @@ struct KnownUnet {
   std::string_view preset;
   std::size_t tensors, parameters;
 };
-inline constexpr std::array<KnownUnet, 7> known_unets{{{"presets::sd15", 686, 859'520'964},
-                                                       {"presets::sd21_base or presets::sd21", 686, 865'910'724},
-                                                       {"presets::bk_sdm_base", 442, 579'384'964},
-                                                       {"presets::bk_sdm_small", 396, 482'346'884},
-                                                       {"presets::bk_sdm_tiny", 358, 323'384'964},
-                                                       {"presets::full", 496, 391'726'152},
-                                                       {"presets::lite", 454, 261'518'280}}};
+inline constexpr std::array<KnownUnet, 15> known_unets{
+    {{"presets::sd15", 686, 859'520'964},
+     {"presets::sd15_inpainting", 686, 859'535'364},
+     {"presets::lcm_dreamshaper", 687, 859'602'884},
+     {"presets::sd21_base, presets::sd21 or presets::sd_turbo", 686, 865'910'724},
+     {"presets::sd2_inpainting", 686, 865'925'124},
+     {"presets::bk_sdm_base", 442, 579'384'964},
+     {"presets::bk_sdm_small", 396, 482'346'884},
+     {"presets::bk_sdm_tiny", 358, 323'384'964},
+     {"presets::bk_sdm_v2_base", 442, 583'480'964},
+     {"presets::bk_sdm_v2_small", 396, 485'787'524},
+     {"presets::bk_sdm_v2_tiny", 358, 326'825'604},
+     {"presets::sdxs_512_dreamshaper", 280, 315'746'244},
+     {"presets::sdxs_512_09", 358, 328'177'284},
+     {"presets::full", 496, 391'726'152},
+     {"presets::lite", 454, 261'518'280}}};
 template <class Tensors>
 std::string preset_of(const Tensors& tensors) {
   std::size_t parameters = 0;

@@ -12,22 +12,29 @@ namespace golden {
 using mobilediffusion::Context;
 using mobilediffusion::Plan;
 
-template <mobilediffusion::UnetConfig C>
-void unet(const char* file) {
+// conditioning(case): what the file holds of it. Gradients of the pooled vector are compared if `pooled`.
+template <mobilediffusion::UnetConfig C, class Conditioning>
+void unet(const char* file, const char* name, bool pooled, Conditioning&& conditioning) {
   using Model = mobilediffusion::Unet<C>;
-  constexpr bool pooled = C.pooled_width != 0;
-  Case<typename Model::Weights> g(file, "unet");
+  Case<typename Model::Weights> g(file, name);
   typename Model::Saved saved;
   g.run(
       Model::stack_floats(Plan::inference, batch),
       [&](Context& c, const auto& w) {
-        Model::forward(c, w, g.input("z"), g.input("timesteps"), {g.input("context"), pooled ? g.input("pooled") : nullptr},
-                       g.output("y"), saved);
+        Model::forward(c, w, g.input("z"), g.input("timesteps"), conditioning(g), g.output("y"), saved);
       },
       [&](Context& c, const auto& w, const auto& d) {
         Model::backward(c, w, d, saved, g.cotangent("y"), g.assigned("z"),
                         {g.added("context"), pooled ? g.added("pooled") : nullptr});
       });
+}
+
+template <mobilediffusion::UnetConfig C>
+void unet(const char* file) {
+  constexpr bool pooled = C.pooled_width != 0;
+  unet<C>(file, "unet", pooled, [](auto& g) {
+    return mobilediffusion::Conditioning{.context = g.input("context"), .pooled = pooled ? g.input("pooled") : nullptr};
+  });
 }
 
 template <mobilediffusion::VaeConfig C>

@@ -57,6 +57,19 @@ TEST_CASE("timestep_embedding has the cosine half first and equals known values"
   CHECK(odd[3] == Approx(0.8414710f));
 }
 
+TEST_CASE("guidance_embedding has the sine half first and equals known values") {
+  const Floats guidance = {1.0f, 1.001953125f, 8.0f};
+  Floats y(3 * 256), expected(3 * 256);
+  kernels::guidance_embedding(guidance.data(), 3, 256, y.data());
+  kernels::reference::guidance_embedding(guidance.data(), 3, 256, expected.data());
+  CHECK(relative_error(y, expected) < 1e-6);
+  CHECK(y[0] == 0.0f);  // guidance 1: sines zero, cosines one
+  CHECK(y[128] == 1.0f);
+  CHECK(y[256] == Approx(0.9277984f));           // sin 1.953125
+  CHECK(y[256 + 128] == Approx(-0.3730820f));    // cos 1.953125
+  CHECK(y[256 + 127] == Approx(0.0001953125f));  // the lowest frequency is 1 / 10000
+}
+
 TEST_CASE("embedding_bag sums the tokens with weights by place, padding left out") {
   constexpr std::size_t width = 5, length = 4, sums = 3, vocabulary = 6;
   constexpr std::int32_t padding = 0;

@@ -87,14 +87,15 @@ Result run_unet(const Way& way) {
   typename Model::Saved saved;
   const Floats z = images(way, Model::latent_floats, 60), context = images(way, Model::context_floats, 61);
   const Floats pooled = images(way, std::max<std::size_t>(C.pooled_width, 1), 62);
+  const Floats guidance(way.batch, 2.5f), beside = images(way, std::max<std::size_t>(Model::beside_floats, 1), 65);
+  const Conditioning conditioning{
+      .context = context.data(), .pooled = pooled.data(), .guidance = guidance.data(), .beside = beside.data()};
   Floats timesteps;
   for (std::size_t i = 0; i < way.batch; ++i) timesteps.push_back(static_cast<float>(37 + 211 * (way.first + i)));
   Floats d_context(context.size()), d_pooled(pooled.size());
   return run<W>(
       way, room<Model>(way), z.size(), z.size(),
-      [&](Context& c, const W& w, float* y) {
-        Model::forward(c, w, z.data(), timesteps.data(), {context.data(), pooled.data()}, y, saved);
-      },
+      [&](Context& c, const W& w, float* y) { Model::forward(c, w, z.data(), timesteps.data(), conditioning, y, saved); },
       [&]([[maybe_unused]] Context& c, [[maybe_unused]] const W& w, [[maybe_unused]] const W& g, const float* dy, float* dx) {
         if constexpr (Backward) Model::backward(c, w, g, saved, dy, dx, {d_context.data(), d_pooled.data()});
       });
@@ -183,12 +184,14 @@ inline constexpr UnetConfig one_level{
     .height = 3,
     .width = 5,
     .latent_channels = 1,
+    .input_channels = 4,
     .levels = 1,
     .stages = {StageConfig{.channels = 8, .down_transformers = {self_only}, .separable = {.conv1 = true}}},
     .middle = {.resnets = 1, .transformer = self_only},
     .attention = {.head_dim = 8, .linear_projections = true},
     .context_length = 3,
     .context_width = 8,
+    .guidance_width = 6,
     .groups = 2};
 
 inline constexpr UnetConfig no_middle{

@@ -50,6 +50,7 @@ void check_batches(const char* name, Result (*run)(const Way&)) {
 TEST_CASE("threads, packing and batches do not change what the UNet computes") {
   check<Unet<presets::tiny.unet>>("tiny", run_unet<presets::tiny.unet>);
   check_batches("tiny", run_unet<presets::tiny.unet>);
+  check<Unet<odd::one_level>>("one level", run_unet<odd::one_level>);
   check<Unet<presets::emoji.unet>>("emoji", run_unet<presets::emoji.unet>);  // large enough for the kernels to divide their work
 }
 

@@ -35,6 +35,13 @@ const json sd21_unet = [] {
   j["conv_in_kernel"] = 3;
   return j;
 }();
+const json sdxs_unet = [] {
+  json j = sd21_unet;
+  j["attention_head_dim"] = {5, 10, 20};
+  j["only_cross_attention"] = {true, false, false};
+  j["mid_block_type"] = nullptr;
+  return j;
+}();
 const json sd_vae = json::parse(R"({"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
     "down_block_types": ["DownEncoderBlock2D"], "force_upcast": true, "in_channels": 3, "latent_channels": 4,
     "latents_mean": null, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3, "sample_size": 512,
@@ -83,6 +90,9 @@ TEST_CASE("configurations as they are published are the presets'", "[pipeline]")
   CHECK(refusal(detail::check_unet_config, json::parse("{}"), presets::sd15.unet).empty());
   CHECK(refusal(detail::check_vae_config, sd_vae, presets::sd_vae).empty());
   CHECK(refusal(detail::check_vae_config, taesd, presets::taesd).empty());
+  CHECK(refusal(detail::check_unet_config, with(sd15_unet, "in_channels", 9), presets::sd15_inpainting.unet).empty());
+  CHECK(refusal(detail::check_unet_config, with(sd15_unet, "time_cond_proj_dim", 256), presets::lcm_dreamshaper.unet).empty());
+  CHECK(refusal(detail::check_unet_config, sdxs_unet, presets::sdxs_512_09.unet).empty());
   CHECK(refusal(detail::check_vae_config, without(sd_vae, "scaling_factor"), presets::sd_vae).empty());
   CHECK(refusal(detail::check_vae_config, with(sd_vae, "scaling_factor", 0.18215f), presets::sd_vae).empty());
   CHECK(refusal(detail::check_text_encoder_config, sd15_text, presets::clip_l).empty());
@@ -116,7 +126,15 @@ TEST_CASE("a UNet's configuration that contradicts the preset is refused by the 
   expect(unet("center_input_sample", true), "center_input_sample: ");
   expect(unet("downsample_padding", 0), "downsample_padding: expected 1, found 0");
   expect(unet("mid_block_scale_factor", 2), "mid_block_scale_factor: ");
-  expect(unet("only_cross_attention", {true, false, false, false}), "only_cross_attention: expected false");
+  expect(unet("only_cross_attention", {true, false, false, false}), "only_cross_attention: expected false at level 0");
+  expect(unet("only_cross_attention", true), "only_cross_attention: expected false at level 0, found true");
+  expect(unet("mid_block_only_cross_attention", true), "mid_block_only_cross_attention: expected false, found true");
+  expect(refusal(detail::check_unet_config, with(sdxs_unet, "only_cross_attention", false), presets::sdxs_512_09.unet),
+         "only_cross_attention: expected true at level 0, found false");
+  expect(refusal(detail::check_unet_config, with(sdxs_unet, "attention_head_dim", {1, 10, 20}), presets::sdxs_512_09.unet),
+         "attention_head_dim: expected 5 heads at level 0, found [1,10,20]");
+  expect(refusal(detail::check_unet_config, sd15_unet, presets::lcm_dreamshaper.unet),
+         "time_cond_proj_dim: expected 256, found none, which means null");
   expect(unet("resnet_time_scale_shift", "scale_shift"), "resnet_time_scale_shift: ");
   expect(unet("time_cond_proj_dim", 256), "time_cond_proj_dim: expected null, found 256");
   expect(unet("_class_name", "UNet2DModel"), "_class_name: expected \"UNet2DConditionModel\", found \"UNet2DModel\"");

@@ -25,6 +25,18 @@ static_assert(unet_counts<presets::sd21>(865'910'724, 1'074'552'872'960, 686));
 static_assert(unet_counts<presets::bk_sdm_base>(579'384'964, 261'496'995'840, 442));
 static_assert(unet_counts<presets::bk_sdm_small>(482'346'884, 255'447'203'840, 396));
 static_assert(unet_counts<presets::bk_sdm_tiny>(323'384'964, 242'754'519'040, 358));
+// Their relatives, as diffusers counts them.
+static_assert(unet_counts<presets::sd15_inpainting>(859'535'364, 401'695'703'040, 686));
+static_assert(unet_counts<presets::sd2_inpainting>(865'925'124, 402'187'714'560, 686));
+static_assert(unet_counts<presets::lcm_dreamshaper>(859'602'884, 401'636'802'560, 687));
+static_assert(unet_counts<presets::bk_sdm_v2_base>(583'480'964, 261'812'387'840, 442));
+static_assert(unet_counts<presets::bk_sdm_v2_small>(485'787'524, 255'712'133'120, 396));
+static_assert(unet_counts<presets::bk_sdm_v2_tiny>(326'825'604, 243'019'448'320, 358));
+static_assert(unet_counts<presets::sdxs_512_dreamshaper>(315'746'244, 184'657'346'560, 280));
+static_assert(unet_counts<presets::sdxs_512_09>(328'177'284, 209'047'552'000, 358));
+static_assert(std::is_same_v<UnetOf<presets::sd_turbo>, UnetOf<presets::sd21_base>> &&
+              std::is_same_v<UnetOf<presets::small_sd>, UnetOf<presets::bk_sdm_base>> &&
+              std::is_same_v<UnetOf<presets::tiny_sd>, UnetOf<presets::bk_sdm_tiny>>);
 
 // What refusals call by name.
 template <ModelConfig M>
@@ -34,12 +46,19 @@ constexpr bool is_known(std::string_view preset) {
       return k.parameters == UnetOf<M>::parameters && k.tensors == reflect::leaf_count<typename UnetOf<M>::Weights>();
   return false;
 }
-static_assert(is_known<presets::sd15>("presets::sd15") && is_known<presets::sd21_base>("presets::sd21_base or presets::sd21") &&
-              is_known<presets::sd21>("presets::sd21_base or presets::sd21") &&
-              is_known<presets::bk_sdm_base>("presets::bk_sdm_base") &&
-              is_known<presets::bk_sdm_small>("presets::bk_sdm_small") &&
-              is_known<presets::bk_sdm_tiny>("presets::bk_sdm_tiny") && is_known<presets::full>("presets::full") &&
-              is_known<presets::lite>("presets::lite"));
+static_assert(is_known<presets::sd15>("presets::sd15") && is_known<presets::sd15_inpainting>("presets::sd15_inpainting") &&
+              is_known<presets::lcm_dreamshaper>("presets::lcm_dreamshaper") &&
+              is_known<presets::sd2_inpainting>("presets::sd2_inpainting"));
+constexpr const char* sd21s = "presets::sd21_base, presets::sd21 or presets::sd_turbo";
+static_assert(is_known<presets::sd21_base>(sd21s) && is_known<presets::sd21>(sd21s) && is_known<presets::sd_turbo>(sd21s));
+static_assert(is_known<presets::bk_sdm_base>("presets::bk_sdm_base") &&
+              is_known<presets::bk_sdm_small>("presets::bk_sdm_small") && is_known<presets::bk_sdm_tiny>("presets::bk_sdm_tiny"));
+static_assert(is_known<presets::bk_sdm_v2_base>("presets::bk_sdm_v2_base") &&
+              is_known<presets::bk_sdm_v2_small>("presets::bk_sdm_v2_small") &&
+              is_known<presets::bk_sdm_v2_tiny>("presets::bk_sdm_v2_tiny"));
+static_assert(is_known<presets::sdxs_512_dreamshaper>("presets::sdxs_512_dreamshaper") &&
+              is_known<presets::sdxs_512_09>("presets::sdxs_512_09"));
+static_assert(is_known<presets::full>("presets::full") && is_known<presets::lite>("presets::lite"));
 
 // MobileDiffusion with 8, 4 and 3 latent channels.
 constexpr ModelConfig full4 = presets::with_latent_channels(presets::full, 4),

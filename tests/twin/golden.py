@@ -134,6 +134,14 @@ def models():
     return g
 
 
+def guidance_embedding(guidance, width):
+    """As diffusers' LatentConsistencyModelPipeline has it."""
+    frequencies = torch.exp(-torch.log(torch.tensor(10000.0, dtype=guidance.dtype)) *
+                            torch.arange(width // 2, dtype=guidance.dtype) / (width // 2 - 1))
+    angles = 1000 * (guidance - 1)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
 def stable_diffusion():
     """diffusers' and transformers' own models and names, in small."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -162,8 +170,32 @@ def stable_diffusion():
 
 def variants():
     """What published relatives of Stable Diffusion have besides, by diffusers' own models in small."""
-    from diffusers import AutoencoderTiny
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
     g = Golden(500)
+    small = dict(sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=16)
+    cross, plain = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
+    levels = lambda *kinds: dict(down_block_types=[k[0] for k in kinds], up_block_types=[k[1] for k in reversed(kinds)])
+    # latent consistency and inpainting: sinusoids of the guidance, nine channels
+    g.add("lcm_inpainting", UNet2DConditionModel(
+        in_channels=9, attention_head_dim=1, time_cond_proj_dim=12, mid_block_type=None, **small, **levels(cross, plain)),
+        lambda m, z, t, c, guidance, beside:
+            {"y": m(torch.cat([z, beside.double()], 1), t, c, timestep_cond=guidance_embedding(guidance.double(), 12)).sample},
+        z=(2, 4, 4, 8), timesteps=torch.tensor([499.0, 999.0]), context=(2, 7, 16), guidance=torch.tensor([1.5, 8.0]),
+        beside=picture(2, 5, 4, 8))
+    # SDXS-512-0.9: both attentions of the first level read the text, heads by level
+    g.add("sdxs", UNet2DConditionModel(
+        attention_head_dim=[1, 2], only_cross_attention=[True, False], use_linear_projection=True, mid_block_type=None, **small,
+        **levels(cross, cross)), lambda m, z, t, c: {"y": m(z, t, c).sample}, z=(2, 4, 4, 8),
+        timesteps=torch.tensor([999.0, 250.0]), context=(2, 7, 16))
+    # Stable Diffusion XL: depth by level, pooled text and sinusoids of six sizes beside the time
+    sizes = torch.tensor([[1024.0, 768, 0, 0, 1024, 1024], [512, 512, 100, 3, 768, 1024]])
+    g.add("sdxl", UNet2DConditionModel(
+        attention_head_dim=[1, 2], transformer_layers_per_block=[1, 2], use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=6, projection_class_embeddings_input_dim=10 + 36, **small,
+        **levels(plain, cross)),
+        lambda m, z, t, c, text, sizes:
+            {"y": m(z, t, c, added_cond_kwargs={"text_embeds": text.double(), "time_ids": sizes.double()}).sample},
+        z=(2, 4, 4, 8), timesteps=torch.tensor([7.0, 431.0]), context=(2, 7, 16), text=picture(2, 10), sizes=sizes)
     g.add("taesd", AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), num_encoder_blocks=(1, 2, 2),
         num_decoder_blocks=(3, 3, 1), latent_channels=4),

@@ -18,6 +18,7 @@ struct TransformerSpec {
   std::size_t width = 0, heads = 0, tokens = 0, groups = 0;
   std::size_t context_length = 0, context_width = 0;
   bool self_attention = true, cross_attention = true;
+  bool self_reads_context = false;
   bool shared_kv = true;
   AttentionKind kind = AttentionKind::softmax;
   bool projections = true, linear_projections = false, position_embedding = false;
@@ -25,16 +26,16 @@ struct TransformerSpec {
   Activation activation = Activation::silu;
 };
 
-// norm1, self-attention; norm2, cross-attention; norm3, feed-forward; each with a residual. A removed attention takes its norm
-// with it.
+// norm1, self-attention (which may read the text, too); norm2, cross-attention; norm3, feed-forward; each with a residual. A
+// removed attention takes its norm with it.
 template <TransformerSpec S>
 struct TransformerBlock {
   using Norm = LayerNorm<S.width>;
   using SelfAttention = Attention<AttentionSpec{.width = S.width,
                                                 .heads = S.heads,
                                                 .queries = S.tokens,
-                                                .keys = S.tokens,
-                                                .context_width = S.width,
+                                                .keys = S.self_reads_context ? S.context_length : S.tokens,
+                                                .context_width = S.self_reads_context ? S.context_width : S.width,
                                                 .shared_kv = S.shared_kv,
                                                 .kind = S.kind}>;
   using CrossAttention = Attention<AttentionSpec{.width = S.width,
@@ -89,7 +90,7 @@ struct TransformerBlock {
       float* n = c.stack.take(rows * S.width);
       Norm::forward(c, w.norm1, x, n, rows, saved.norm1);
       float* h = c.stack.take(rows * S.width);
-      SelfAttention::forward(c, w.attn1, n, n, x, h, saved.attn1);
+      SelfAttention::forward(c, w.attn1, n, S.self_reads_context ? context : n, x, h, saved.attn1);
       x = h;
     }
     if constexpr (S.cross_attention) {
@@ -116,7 +117,7 @@ struct TransformerBlock {
       Norm::backward(c, w.norm2, g.norm2, s.norm2, dn, d, rows, true);
     }
     if constexpr (S.self_attention) {
-      SelfAttention::backward(c, w.attn1, g.attn1, s.attn1, d, dn, dn);
+      SelfAttention::backward(c, w.attn1, g.attn1, s.attn1, d, dn, S.self_reads_context ? d_context : dn);
       Norm::backward(c, w.norm1, g.norm1, s.norm1, dn, d, rows, true);
     }
   }

@@ -18,6 +18,7 @@ struct TransformerConfig {
   std::size_t depth = 0;
   bool self_attention = true;
   bool cross_attention = true;
+  bool self_reads_context = false;  // attn1's keys and values are made of the text as well (diffusers' only_cross_attention)
 };
 
 // Which of a residual block's two 3x3 convolutions are depthwise + pointwise.
@@ -34,6 +35,7 @@ struct StageConfig {
   std::array<TransformerConfig, 4> down_transformers{};  // after residual block i on the way down
   std::array<TransformerConfig, 4> up_transformers{};    // after residual block i on the way up
   SeparableConfig separable{};
+  std::size_t heads = 0;           // of its attention; 0: as AttentionConfig says
   bool separable_sampler = false;  // the convolution that leaves this stage (down) and that follows its up-sampling
 };
 
@@ -61,16 +63,25 @@ struct FeedForwardConfig {
 struct UnetConfig {
   std::size_t height = 64, width = 64;  // of the latents
   std::size_t latent_channels = 4;
+  std::size_t input_channels =
+      0;  // of what conv_in reads; 0: the latents alone. 9, inpainting: mask and masked picture behind them
   std::size_t levels = 3;
   std::array<StageConfig, 4> stages{};
   MiddleConfig middle{};
   AttentionConfig attention{};
   FeedForwardConfig feed_forward{};
   std::size_t context_length = 77, context_width = 768;
-  std::size_t pooled_width = 0;  // > 0: a pooled text vector enters the time embedding (add_embedding, as in SDXL)
-  std::size_t time_width = 0;    // 0: four times the first stage's channels
-  std::size_t groups = 32;       // of every GroupNorm
+  std::size_t pooled_width = 0;    // > 0: a pooled text vector enters the time embedding (add_embedding, as in SDXL)
+  std::size_t guidance_width = 0;  // > 0: guidance enters the time embedding as so many sinusoids (LCM's cond_proj: 256)
+  std::size_t time_width = 0;      // 0: four times the first stage's channels
+  std::size_t groups = 32;         // of every GroupNorm
 };
+
+// Of the transformers at a level.
+constexpr std::size_t attention_heads(const UnetConfig& c, std::size_t level) {
+  if (c.stages[level].heads != 0) return c.stages[level].heads;
+  return c.attention.heads != 0 ? c.attention.heads : c.stages[level].channels / c.attention.head_dim;
+}
 
 // Stable Diffusion's, or TAESD's for the same latents: convolutions of one width alone, a fraction of the work, less exact.
 enum class VaeKind { autoencoder_kl, autoencoder_tiny };

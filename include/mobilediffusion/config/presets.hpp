@@ -114,6 +114,20 @@ constexpr ModelConfig sd_model(const UnetConfig& unet) {
           .vae = sd_vae,
           .sampler = {.prediction = Prediction::epsilon, .steps = 25, .guidance_percent = 750}};
 }
+// A layout of Stable Diffusion 1 as one of 2.1.
+constexpr ModelConfig of_sd21(ModelConfig m) {
+  m.text = {.width = 1024, .layers = 23, .heads = 16, .activation = Activation::gelu};
+  m.unet.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
+  m.unet.context_width = 1024;
+  return m;
+}
+// Distilled to one step, with a tiny autoencoder.
+constexpr ModelConfig in_one_step(ModelConfig m) {
+  m.vae = taesd;
+  m.sampler.steps = 1;
+  m.sampler.guidance_percent = 100;
+  return m;
+}
 
 }  // namespace detail
 
@@ -125,16 +139,61 @@ inline constexpr ModelConfig bk_sdm_small = detail::sd_model(detail::sd_unet(4, 
 inline constexpr ModelConfig bk_sdm_tiny = detail::sd_model(detail::sd_unet(3, 1, false));
 // Stable Diffusion 2.1 base, at 512x512: heads of 64, linear projections, the text encoder of OpenCLIP ViT-H/14 without its last
 // layer. Stable Diffusion 2.1 was trained on at 768x768, with v-prediction.
-inline constexpr ModelConfig sd21_base = [] {
-  ModelConfig m = sd15;
-  m.text = {.width = 1024, .layers = 23, .heads = 16, .activation = Activation::gelu};
-  m.unet.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
-  m.unet.context_width = 1024;
-  return m;
-}();
+inline constexpr ModelConfig sd21_base = detail::of_sd21(sd15);
 inline constexpr ModelConfig sd21 = [] {
   ModelConfig m = with_picture_size(sd21_base, 768, 768);
   m.sampler.prediction = Prediction::v;
+  return m;
+}();
+
+// Distilled to one step from Stable Diffusion 2.1 (arXiv 2311.17042): the same tensors.
+inline constexpr ModelConfig sd_turbo = [] {
+  ModelConfig m = sd21_base;
+  m.sampler.steps = 1;
+  m.sampler.guidance_percent = 100;
+  return m;
+}();
+// Stable Diffusion 1.5 and 2 as inpainting models: the UNet reads the mask and the masked picture's latents behind its own.
+inline constexpr ModelConfig sd15_inpainting = [] {
+  ModelConfig m = sd15;
+  m.unet.input_channels = 9;
+  return m;
+}();
+inline constexpr ModelConfig sd2_inpainting = [] {
+  ModelConfig m = sd21_base;
+  m.unet.input_channels = 9;
+  return m;
+}();
+// A latent consistency model of Stable Diffusion 1.5 (arXiv 2310.04378; LCM_Dreamshaper_v7): guidance is an input of the UNet.
+inline constexpr ModelConfig lcm_dreamshaper = [] {
+  ModelConfig m = sd15;
+  m.unet.guidance_width = 256;
+  m.sampler.steps = 4;
+  m.sampler.guidance_percent = 800;
+  return m;
+}();
+
+// BK-SDM's layouts distilled from Stable Diffusion 2.1 base, and those of Segmind from 1.5, which are BK-SDM's own.
+inline constexpr ModelConfig bk_sdm_v2_base = detail::of_sd21(bk_sdm_base);
+inline constexpr ModelConfig bk_sdm_v2_small = detail::of_sd21(bk_sdm_small);
+inline constexpr ModelConfig bk_sdm_v2_tiny = detail::of_sd21(bk_sdm_tiny);
+inline constexpr ModelConfig small_sd = bk_sdm_base;
+inline constexpr ModelConfig tiny_sd = bk_sdm_tiny;
+
+// SDXS (arXiv 2403.16627): one step, and a tiny autoencoder. The layout of bk_sdm_tiny, without transformers at 64x64
+// (SDXS-512-DreamShaper), or with transformers there both of whose attentions read the text (SDXS-512-0.9).
+inline constexpr ModelConfig sdxs_512_dreamshaper = [] {
+  ModelConfig m = detail::in_one_step(bk_sdm_tiny);
+  m.unet.stages[0].down_transformers = m.unet.stages[0].up_transformers = {};
+  return m;
+}();
+inline constexpr ModelConfig sdxs_512_09 = [] {
+  ModelConfig m = detail::in_one_step(bk_sdm_v2_tiny);
+  StageConfig& s = m.unet.stages[0];
+  for (std::size_t i = 0; i < s.up_resnets; ++i) {
+    if (i < s.down_resnets) s.down_transformers[i].self_reads_context = true;
+    s.up_transformers[i].self_reads_context = true;
+  }
   return m;
 }();
 

@@ -33,6 +33,16 @@ constexpr bool transformers_follow_resnets(const StageConfig& s) {
   return true;
 }
 
+// f(transformer) for all that a configuration uses.
+constexpr bool every_transformer(const UnetConfig& c, auto&& rule) {
+  if (c.middle.resnets > 0 && !rule(c.middle.transformer)) return false;
+  return every_stage(c, [&](const StageConfig& s, std::size_t) {
+    for (std::size_t i = 0; i < 4; ++i)
+      if (!rule(s.down_transformers[i]) || !rule(s.up_transformers[i])) return false;
+    return true;
+  });
+}
+
 template <UnetConfig C>
 struct ValidUnet {
   static_assert(C.levels >= 1 && C.levels <= 4, "mobilediffusion: a UNet has 1 to 4 levels; change `levels`");
@@ -61,6 +71,14 @@ struct ValidUnet {
   static_assert(
       (C.attention.head_dim == 0) != (C.attention.heads == 0),
       "mobilediffusion: give either the dimension of a head or the number of heads; set one of `head_dim`, `heads` to 0");
+  static_assert(C.input_channels == 0 || C.input_channels >= C.latent_channels,
+                "mobilediffusion: a UNet reads its latents and what follows them; set `input_channels` to 0 or to at least "
+                "`latent_channels`");
+  static_assert(C.guidance_width == 0 || (C.guidance_width >= 4 && C.guidance_width % 2 == 0),
+                "mobilediffusion: the guidance's sinusoids come in pairs; make `guidance_width` 0, or even and at least 4");
+  static_assert(
+      every_transformer(C, [](const TransformerConfig& t) { return t.self_attention || !t.self_reads_context; }),
+      "mobilediffusion: attn1 cannot read the text where it is left out; set `self_attention` or clear `self_reads_context`");
   static_assert(!any_transformer(C) || (C.context_length > 0 && C.context_width > 0),
                 "mobilediffusion: transformers attend to the text; set `context_length` and `context_width`");
   static_assert(

@@ -51,6 +51,21 @@ inline void timestep_embedding(const float* t, std::size_t batch, std::size_t di
     for (std::size_t b = 0; b < batch; ++b) y[b * dim + dim - 1] = 0.0f;
 }
 
+// Sinusoids of the guidance as a latent consistency model takes them (Luo et al., arXiv 2310.04378, section 4.2; diffusers'
+// get_guidance_scale_embedding): with v = 1000 (guidance - 1), half = dim / 2 and f_i = 10000^(-i / (half - 1)), y = sin(v f_i)
+// for i < half, then cos(v f_i). guidance: [batch]; y: [batch][dim], dim even and at least 4.
+inline void guidance_embedding(const float* guidance, std::size_t batch, std::size_t dim, float* y) {
+  const std::size_t half = dim / 2;
+  for (std::size_t i = 0; i < half; ++i) {
+    const double frequency = std::exp(-std::log(10000.0) * static_cast<double>(i) / static_cast<double>(half - 1));
+    for (std::size_t b = 0; b < batch; ++b) {
+      const double angle = 1000.0 * (static_cast<double>(guidance[b]) - 1.0) * frequency;
+      y[b * dim + i] = static_cast<float>(std::sin(angle));
+      y[b * dim + half + i] = static_cast<float>(std::cos(angle));
+    }
+  }
+}
+
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
 
 #include "../core/end.hpp"

@@ -109,6 +109,8 @@
         const float* dy, float* dtable, float* dpositions, std::size_t width),                                                  \
         (ex, ids, batch, length, dy, dtable, dpositions, width))                                                                \
   ENTRY(void, timestep_embedding, , (const float* t, std::size_t batch, std::size_t dim, float* y), (t, batch, dim, y))         \
+  ENTRY(void, guidance_embedding, , (const float* guidance, std::size_t batch, std::size_t dim, float* y),                      \
+        (guidance, batch, dim, y))                                                                                              \
   ENTRY(void, cosine_weights, , (std::size_t count, std::size_t length, float* weights), (count, length, weights))              \
   ENTRY(void, embedding_bag, , (const std::int32_t* ids, std::size_t batch, std::size_t length, const float* table,             \
         std::size_t width, std::int32_t padding, const float* weights, std::size_t sums, float* y),                             \

@@ -25,13 +25,14 @@ constexpr TransformerSpec transformer(const UnetConfig& c, const TransformerConf
   const std::size_t width = c.stages[level].channels;
   return {.depth = t.depth,
           .width = width,
-          .heads = c.attention.heads != 0 ? c.attention.heads : width / c.attention.head_dim,
+          .heads = attention_heads(c, level),
           .tokens = (c.height >> level) * (c.width >> level),
           .groups = c.groups,
           .context_length = c.context_length,
           .context_width = c.context_width,
           .self_attention = t.self_attention,
           .cross_attention = t.cross_attention,
+          .self_reads_context = t.self_reads_context,
           .shared_kv = c.attention.shared_kv,
           .kind = c.attention.kind,
           .projections = c.attention.projections,
@@ -121,6 +122,10 @@ struct Conditioning {
   // skip's size, or null; and to what leaves the middle, where there is one. Not seen by backward.
   std::span<const float* const> skip_residuals{};
   const float* middle_residual = nullptr;
+  const float* guidance = nullptr;  // [batch], where the configuration embeds it: of at least 1, what would guide otherwise
+  // [batch][height][width][input_channels - latent_channels], where the configuration has more of the first: of an inpainting
+  // model the mask (1: to paint) and the latents of the picture without what is under it. Behind the latents; trained by none.
+  const float* beside = nullptr;
 };
 // Where backward adds the gradients of what is trained along with a UNet. Null: not wanted.
 struct ConditioningGradients {
@@ -162,11 +167,14 @@ class Unet {
   static constexpr std::size_t time_width = lower::time_width(C);
 
  public:
-  using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = first, .height = C.height, .width = C.width}>;
+  static constexpr std::size_t input_channels = C.input_channels != 0 ? C.input_channels : C.latent_channels,
+                               beside_channels = input_channels - C.latent_channels;
+  using ConvIn = Convolution<ConvolutionSpec{.in = input_channels, .out = first, .height = C.height, .width = C.width}>;
   using ConvOut = Convolution<ConvolutionSpec{.in = first, .out = OutputChannels, .height = C.height, .width = C.width}>;
   using NormOut =
       GroupNorm<GroupNormSpec{.channels = first, .groups = C.groups, .pixels = pixels, .activation = Activation::silu}>;
   using Time1 = Linear<LinearSpec{.in = first, .out = time_width}>;
+  using Guidance = Linear<LinearSpec{.in = C.guidance_width != 0 ? C.guidance_width : 1, .out = first, .bias = false}>;
   using Time2 = Linear<LinearSpec{.in = time_width, .out = time_width}>;
   using Pooled1 = Linear<LinearSpec{.in = C.pooled_width != 0 ? C.pooled_width : 1, .out = time_width}>;
 
@@ -174,6 +182,11 @@ class Unet {
   template <class First>
   struct Embedding {
     typename First::Weights linear_1;
+    typename Time2::Weights linear_2;
+  };
+  struct TimeEmbedding {
+    typename Time1::Weights linear_1;
+    std::conditional_t<C.guidance_width != 0, typename Guidance::Weights, Absent> cond_proj;
     typename Time2::Weights linear_2;
   };
   struct MiddleWeights {
@@ -194,12 +207,13 @@ class Unet {
  public:
   static constexpr UnetConfig config = C;
   static constexpr std::size_t latent_floats = pixels * C.latent_channels, output_floats = pixels * OutputChannels;  // per image
+  static constexpr std::size_t beside_floats = pixels * beside_channels;  // of Conditioning::beside, per image
   static constexpr std::size_t context_floats = C.context_length * C.context_width;
   static constexpr std::size_t middle_floats = low_pixels * last;  // of what leaves the middle
 
   struct Weights {
     typename ConvIn::Weights conv_in;
-    Embedding<Time1> time_embedding;
+    TimeEmbedding time_embedding;
     std::conditional_t<C.pooled_width != 0, Embedding<Pooled1>, Absent> add_embedding;
     typename All::DownWeights down_blocks;
     std::conditional_t<has_middle, MiddleWeights, Absent> mid_block;
@@ -217,6 +231,7 @@ class Unet {
     std::array<typename MiddleResnet::Saved, 2> middle;
     typename Middle::Saved middle_transformer;
     const float *time_sinusoid = nullptr, *time_hidden = nullptr, *time_active = nullptr, *time_sum = nullptr;
+    const float* guidance_sinusoid = nullptr;
     const float *pooled = nullptr, *pooled_hidden = nullptr, *pooled_active = nullptr;
   };
 
@@ -236,6 +251,7 @@ class Unet {
   static constexpr std::size_t weight_bytes = 4 * parameters;
   static constexpr std::size_t macs = [] {
     std::size_t total = ConvIn::macs + ConvOut::macs + Time1::macs(1) + Time2::macs(1) + C.middle.resnets * MiddleResnet::macs;
+    if constexpr (C.guidance_width != 0) total += Guidance::macs(1);
     if constexpr (C.pooled_width != 0) total += Pooled1::macs(1) + Time2::macs(1);
     if constexpr (has_middle_transformer) total += Transformer2D<middle_spec>::macs;
     unroll<C.levels>([&]<std::size_t L>(Index<L>) { total += Down<L>::macs + Up<L>::macs; });
@@ -243,8 +259,10 @@ class Unet {
   }();
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
     Planned p{plan};
+    if (C.guidance_width != 0) p.take(batch * C.guidance_width);
     p.take(batch * first).take((C.pooled_width != 0 ? 7 : 4) * aligned(batch * time_width));
     for (std::size_t i = 0; i < skips; ++i) p.take(batch * skip_floats(i));
+    if (beside_channels > 0) p.take(batch * pixels * input_channels);
     p.part(ConvIn::stack_floats(plan, batch));
     unroll<C.levels>([&]<std::size_t L>(Index<L>) { p.part(Down<L>::stack_floats(plan, batch)); });
     if constexpr (has_middle) {
@@ -281,7 +299,10 @@ class Unet {
       Planned below{Plan::inference};
       p.part(below.take(batch * skip_floats(n - 1)).part(Down<L>::backward_floats(batch)).peak);
     });
-    return p.take(3 * aligned(batch * time_width)).peak;
+    if (beside_channels > 0) p.part(aligned(batch * pixels * input_channels) + aligned(batch * pixels * beside_channels));
+    p.take(3 * aligned(batch * time_width));
+    if (C.guidance_width != 0) p.take(batch * first);
+    return p.peak;
   }
   // Of one image; the sampler's own buffers are counted by the pipeline.
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
@@ -309,6 +330,15 @@ class Unet {
     const std::size_t floats = c.batch * time_width;
     float* sinusoid = c.stack.take(c.batch * first);
     kernels::timestep_embedding(timesteps, c.batch, first, sinusoid);
+    if constexpr (C.guidance_width != 0) {
+      if (conditioning.guidance == nullptr) throw Error("unet: expected the guidance of each image, which it embeds, found none");
+      float* guidance = c.stack.take(c.batch * C.guidance_width);
+      kernels::guidance_embedding(conditioning.guidance, c.batch, C.guidance_width, guidance);
+      kernels::Epilogue add;
+      add.accumulate = true;
+      Guidance::forward(c, w.time_embedding.cond_proj, guidance, sinusoid, c.batch, add);
+      s.guidance_sinusoid = guidance;
+    }
     float* hidden = c.stack.take(floats);
     Time1::forward(c, w.time_embedding.linear_1, sinusoid, hidden, c.batch);
     float* active = c.stack.take(floats);
@@ -342,6 +372,12 @@ class Unet {
   static float* way_down(Context& c, const Weights& w, const float* z, const float* time, const Conditioning& conditioning,
                          std::array<float*, skips>& skip, Saved& s) {
     for (std::size_t i = 0; i < skips; ++i) skip[i] = c.stack.take(c.batch * skip_floats(i));
+    if constexpr (beside_channels > 0) {
+      if (conditioning.beside == nullptr) throw Error("unet: expected what it reads beside the latents, found none");
+      float* joined = c.stack.take(c.batch * pixels * input_channels);
+      kernels::concat_channels(c.executor, z, C.latent_channels, conditioning.beside, beside_channels, joined, c.batch * pixels);
+      z = joined;
+    }
     ConvIn::forward(c, w.conv_in, z, skip[0], s.conv_in);
     std::size_t n = 1;
     unroll<C.levels>([&]<std::size_t L>(Index<L>) {
@@ -431,7 +467,16 @@ class Unet {
                         d_context);
       kernels::add_to(c.executor, below, d_skip[n - 1], c.batch * skip_floats(n - 1));
     });
-    ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], dz);
+    if constexpr (beside_channels > 0) {
+      Scope inner(c.stack);
+      float* d_joined = dz == nullptr ? nullptr : c.stack.take(c.batch * pixels * input_channels);
+      ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], d_joined);
+      if (dz != nullptr)
+        kernels::split_channels_backward(c.executor, d_joined, dz, C.latent_channels,
+                                         c.stack.take(c.batch * pixels * beside_channels), beside_channels, c.batch * pixels);
+    } else {
+      ConvIn::backward(c, w.conv_in, g.conv_in, s.conv_in, d_skip[0], dz);
+    }
     embed_time_backward(c, w, g, s, d_time, gradients.pooled);
   }
 
@@ -450,7 +495,11 @@ class Unet {
     }
     Time2::backward(c, w.time_embedding.linear_2, g.time_embedding.linear_2, s.time_active, d_sum, d_active, c.batch);
     kernels::activate_backward(c.executor, Activation::silu, s.time_hidden, d_active, d_hidden, floats);
-    Time1::backward(c, w.time_embedding.linear_1, g.time_embedding.linear_1, s.time_sinusoid, d_hidden, nullptr, c.batch);
+    float* d_sinusoid = C.guidance_width != 0 ? c.stack.take(c.batch * first) : nullptr;
+    Time1::backward(c, w.time_embedding.linear_1, g.time_embedding.linear_1, s.time_sinusoid, d_hidden, d_sinusoid, c.batch);
+    if constexpr (C.guidance_width != 0)
+      Guidance::backward(c, w.time_embedding.cond_proj, g.time_embedding.cond_proj, s.guidance_sinusoid, d_sinusoid, nullptr,
+                         c.batch);
   }
 };
 

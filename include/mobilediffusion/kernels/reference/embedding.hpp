@@ -31,6 +31,17 @@ void timestep_embedding(const T* t, std::size_t batch, std::size_t dim, T* y) {
     }
 }
 
+template <class T>
+void guidance_embedding(const T* guidance, std::size_t batch, std::size_t dim, T* y) {
+  const std::size_t half = dim / 2;
+  for (std::size_t b = 0; b < batch; ++b)
+    for (std::size_t i = 0; i < dim; ++i) {
+      const double angle = 1000.0 * (static_cast<double>(guidance[b]) - 1.0) *
+                           std::pow(10000.0, -static_cast<double>(i % half) / static_cast<double>(half - 1));
+      y[b * dim + i] = static_cast<T>(i < half ? std::sin(angle) : std::cos(angle));
+    }
+}
+
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::reference
 
 #include "../../core/end.hpp"
