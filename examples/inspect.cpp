@@ -3,7 +3,7 @@
 //
 //   inspect [--preset emoji] [--csv]    the static graph: every part with its sizes, all known to the compiler
 //   inspect --preset full --svg FILE    its UNet as a drawing
-//   inspect FILE [--csv]                a weights file: metadata, tensors by group, and which preset it fits
+//   inspect FILE [--csv]                a weights file: what it is, metadata, tensors by group, and which preset it fits
 //   inspect FOLDER [--csv]              the same of a model in the layout of diffusers
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -155,29 +155,51 @@ void print_groups(const Tensors& tensors) {
   print_group("total", all);
 }
 
+// What it is, as far as its tensors tell.
+void print_kind(const md::ModelKind& kind) {
+  const auto row = [](const char* name, const std::string& text) {
+    if (!text.empty()) std::printf("%s: %s\n", name, text.c_str());
+  };
+  const auto joined = [](const std::vector<std::string>& words, const char* before, const char* between) {
+    std::string text;
+    for (const std::string& w : words) text += join({text.empty() ? "" : between, before, w});
+    return text;
+  };
+  using Contents = md::ModelKind::Contents;
+  const bool has_unet = kind.contents == Contents::model || kind.contents == Contents::unet;
+  row("kind", kind.text());
+  row("networks", joined(kind.parts, "", ", "));
+  row("storage", kind.storage);
+  for (const std::string& what : kind.ignored) row("not needed", what);
+  if (!has_unet || kind.layout == md::ModelKind::Layout::library_file) return;
+  const std::string why = kind.difference.empty() ? "" : join({": ", kind.difference});
+  row("preset", !kind.presets.empty()  ? joined(kind.presets, "presets::", " or ")
+                : kind.nearest.empty() ? "none" + why
+                                       : join({"none; the nearest is presets::", kind.nearest, why}));
+  row("the UNet puts out", kind.prediction ? md::name_of(*kind.prediction)
+                           : kind.family == md::ModelKind::Family::sd2
+                               ? "epsilon (presets::sd21_base) or v (presets::sd21); the file does not say which"
+                               : "");
+}
+
 constexpr const char* csv_header = "tensor,dtype,shape,elements,bytes\n";
 
 // Of a model in the layout of diffusers.
 void print_folder(const std::filesystem::path& path, bool csv) {
+  const md::ModelKind kind = md::identify(path);
   if (csv) std::printf("%s", csv_header);
-  bool any = false;
+  else print_kind(kind);
   for (const auto& [part, stem] :
        {std::pair{"unet", "diffusion_pytorch_model"}, {"vae", "diffusion_pytorch_model"}, {"text_encoder", "model"}}) {
     if (!md::path_exists(path / part)) continue;
-    any = true;
     const md::WeightFiles files(path / part, stem);
     if (csv) {
       print_csv(files.tensors(), std::string(part) + ".");
       continue;
     }
-    std::printf("%s%s: %s\n", part == std::string("unet") ? "" : "\n", part, printable(files.name()).c_str());
+    std::printf("\n%s: %s\n", part, printable(files.name()).c_str());
     print_groups(files.tensors());
-    if (part != std::string("unet")) continue;
-    const std::string preset = md::detail::preset_of(files.tensors());
-    std::printf("\nconfiguration: %s\n", preset.empty() ? "none of the presets" : preset.c_str());
   }
-  if (!any)
-    throw md::Error(join({"folder ", printable(path.string()), ": expected unet, vae or text_encoder in it, found none"}));
 }
 
 void print_file(const std::string& path, bool csv) {
@@ -187,7 +209,9 @@ void print_file(const std::string& path, bool csv) {
     print_csv(file.tensors(), "");
     return;
   }
-  std::printf("file %s\n\nmetadata\n", printable(path).c_str());
+  std::printf("file %s\n", printable(path).c_str());
+  print_kind(md::identify(path));
+  std::printf("\nmetadata\n");
   for (const auto& [key, value] : file.metadata()) {
     const bool long_text = value.size() > 100;
     std::printf("  %s: %s\n", printable(key).c_str(),
@@ -195,18 +219,17 @@ void print_file(const std::string& path, bool csv) {
   }
   print_groups(file.tensors());
 
-  bool fits = false;
   const auto& metadata = file.metadata();
-  if (metadata.contains(md::detail::configuration_key) || metadata.contains(md::detail::former_key)) {
-    const md::reflect::Fields found = md::read_configuration(file);
-    for_each_preset([&]<md::ModelConfig M>(const char* name) {
-      if (found != md::reflect::describe(md::meaning_of(M)) || fits) return;
-      md::check_model<M>(file);
-      const md::Tokenizer tokenizer = md::read_tokenizer(file, M.text.vocabulary);
-      std::printf("\nconfiguration: preset %s; every tensor fits, the tokenizer has %zu pieces\n", name, tokenizer.vocabulary());
-      fits = true;
-    });
-  }
+  if (!metadata.contains(md::detail::configuration_key) && !metadata.contains(md::detail::former_key)) return;
+  bool fits = false;
+  const md::reflect::Fields found = md::read_configuration(file);
+  for_each_preset([&]<md::ModelConfig M>(const char* name) {
+    if (found != md::reflect::describe(md::meaning_of(M)) || fits) return;
+    md::check_model<M>(file);
+    const md::Tokenizer tokenizer = md::read_tokenizer(file, M.text.vocabulary);
+    std::printf("\nconfiguration: preset %s; every tensor fits, the tokenizer has %zu pieces\n", name, tokenizer.vocabulary());
+    fits = true;
+  });
   if (!fits) std::printf("\nconfiguration: none of the presets\n");
 }
 

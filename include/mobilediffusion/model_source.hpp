@@ -1,56 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a model's weights come from: one file of this library, or a folder of the open Stable Diffusion family.
+// Where a model's weights come from: one file of this library, or a checkpoint of the open Stable Diffusion family, as a folder
+// of the diffusers layout or one file of the LDM layout.
 #pragma once
 
 #include "core/begin.hpp"
 
-#include <array>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "config/presets.hpp"
 #include "folder_config.hpp"
 #include "io/clip_folder.hpp"
-#include "io/json.hpp"
+#include "io/ldm_checkpoint.hpp"
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
+#include "model_kind.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
-
-// UNets that can be told from the number of their tensors and parameters.
-struct KnownUnet {
-  std::string_view preset;
-  std::size_t tensors, parameters;
-};
-inline constexpr std::array<KnownUnet, 15> known_unets{
-    {{"presets::sd15", 686, 859'520'964},
-     {"presets::sd15_inpainting", 686, 859'535'364},
-     {"presets::lcm_dreamshaper", 687, 859'602'884},
-     {"presets::sd21_base, presets::sd21 or presets::sd_turbo", 686, 865'910'724},
-     {"presets::sd2_inpainting", 686, 865'925'124},
-     {"presets::bk_sdm_base", 442, 579'384'964},
-     {"presets::bk_sdm_small", 396, 482'346'884},
-     {"presets::bk_sdm_tiny", 358, 323'384'964},
-     {"presets::bk_sdm_v2_base", 442, 583'480'964},
-     {"presets::bk_sdm_v2_small", 396, 485'787'524},
-     {"presets::bk_sdm_v2_tiny", 358, 326'825'604},
-     {"presets::sdxs_512_dreamshaper", 280, 315'746'244},
-     {"presets::sdxs_512_09", 358, 328'177'284},
-     {"presets::full", 496, 391'726'152},
-     {"presets::lite", 454, 261'518'280}}};
-template <class Tensors>
-std::string preset_of(const Tensors& tensors) {
-  std::size_t parameters = 0;
-  for (const TensorView& t : tensors) parameters += t.count();
-  for (const KnownUnet& k : known_unets)
-    if (k.tensors == tensors.size() && k.parameters == parameters) return std::string(k.preset);
-  return "";
-}
 
 // What a text encoder's file may hold besides: a constant of old ones, the projections of CLIP's two halves, its other half.
 inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
@@ -59,25 +32,29 @@ inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
 };
 
 // Throws Error, with what it is, for a file of weights that is none of this library but well known.
-inline void check_kind(const SafetensorsFile& file) {
-  if (file.metadata().contains(configuration_key) || file.metadata().contains(former_key)) return;
-  const auto holds = [&](auto&& is) {
-    return std::any_of(file.tensors().begin(), file.tensors().end(),
-                       [&](const TensorView& t) { return is(std::string_view(t.name)); });
-  };
-  const auto fail = [&](const char* found) {
-    throw Error(join({"file ", printable(file.name()),
-                      ": expected a model of this library, or a folder of the diffusers layout, found ", found}));
-  };
-  if (holds([](auto n) { return n.starts_with("model.diffusion_model.") || n.starts_with("first_stage_model."); }))
-    fail(
-        "a one-file checkpoint of the LDM layout (original Stable Diffusion), which is not read so far; diffusers converts it to "
-        "a folder");
-  if (holds([](auto n) { return n.find("lora") != n.npos || n.find("hada_w") != n.npos || n.find("lokr_w") != n.npos; }))
-    fail("adapters (LoRA) without a model");
-  if (holds([](auto n) { return n.starts_with("down_blocks.") || n.starts_with("input_blocks."); })) fail("a UNet alone");
-  if (holds([](auto n) { return n.starts_with("decoder.conv_in."); })) fail("an autoencoder alone");
-  if (holds([](auto n) { return n.starts_with("text_model."); })) fail("a text encoder alone");
+inline void check_kind(const ModelKind& kind, const SafetensorsFile& file) {
+  if (kind.contents == ModelKind::Contents::unknown || kind.layout == ModelKind::Layout::library_file) return;
+  throw Error(join({"file ", printable(file.name()),
+                    ": expected a model of this library, a one-file checkpoint or a folder of the diffusers layout, found ",
+                    kind.text()}));
+}
+
+// Of a UNet that is not the compiled one: what it is, as far as that is known.
+inline std::string hint_of(const WeightFiles& unet) {
+  ModelKind kind;
+  judge_unet(unet, kind);
+  if (!kind.presets.empty()) return join({" (these are the tensors of ", preset_of(unet.tensors()), ")"});
+  if (kind.name.empty()) return "";
+  return join({" (this looks like ", kind.name, kind.nearest.empty() ? "" : "; the nearest preset is presets::", kind.nearest,
+               kind.difference.empty() ? "" : ": ", kind.difference, ")"});
+}
+
+// The first of these folders that holds CLIP's tokenizer, or none.
+inline std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders) {
+  for (const auto& folder : folders)
+    for (const char* name : {"vocab.json", "tokenizer.json"})
+      if (path_exists(folder / name)) return folder;
+  return std::nullopt;
 }
 
 }  // namespace detail
@@ -86,45 +63,49 @@ inline void check_kind(const SafetensorsFile& file) {
 template <ModelConfig M>
 class ModelSource {
  public:
-  // path: a file that write_model wrote, or a folder as diffusers lays it out: unet/diffusion_pytorch_model, vae/
-  // diffusion_pytorch_model and text_encoder/model (safetensors, sharded or not, F32, F16 or BF16), tokenizer/ with CLIP's
-  // vocab.json and merges.txt, or tokenizer.json. Their config.json and scheduler/scheduler_config.json, where they are there,
-  // must not contradict the configuration (folder_config.hpp). Throws Error naming the file, the tensor, what was expected and
-  // what was found; for the UNet of another preset also its name.
-  explicit ModelSource(const std::filesystem::path& path) : path_(path) {
-    if (kind_of(path) != PathKind::folder) {
-      file_.emplace(path);
-      detail::check_kind(*file_);
-      check_model<M>(*file_);
+  // path: a file that write_model wrote; a folder as diffusers lays it out: unet/diffusion_pytorch_model, vae/
+  // diffusion_pytorch_model and text_encoder/model (safetensors, sharded or not, of float_dtypes), tokenizer/ with CLIP's
+  // vocab.json and merges.txt, or tokenizer.json; or one file with all networks in the LDM layout. A folder's config.json and
+  // scheduler/scheduler_config.json, where they are there, must not contradict the configuration (folder_config.hpp).
+  // vocabulary: a folder with CLIP's tokenizer, for a one-file checkpoint, which has none; empty: the file's own folder, or
+  // tokenizer/ in it. Throws Error naming the file, the tensor, what was expected and what was found; for the UNet of another
+  // preset also its name.
+  explicit ModelSource(const std::filesystem::path& path, const std::filesystem::path& vocabulary = {})
+      : path_(path), vocabulary_(vocabulary) {
+    if (kind_of(path) == PathKind::folder) {
+      open_folder();
       return;
     }
-    if (!is_folder(path / "unet")) {
-      const bool part = path_exists(path / "config.json") && !path_exists(path / "model_index.json");
-      detail::fail_file(path, {"cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing",
-                               part ? "; it looks like one network of such a folder: give the folder around it" : ""});
+    const auto file = std::make_shared<const SafetensorsFile>(path);
+    const ModelKind kind = detail::judge_file(file);
+    if (kind.layout == ModelKind::Layout::ldm_file) {
+      open_checkpoint(LdmCheckpoint(file), kind);
+      return;
     }
-    unet_.emplace(path / "unet", "diffusion_pytorch_model");
-    try {
-      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
-    } catch (const Error& e) {
-      const std::string preset = detail::preset_of(unet_->tensors());
-      if (preset.empty()) throw;
-      throw Error(detail::join({e.what(), " (these are the tensors of ", preset, ")"}));
-    }
-    vae_.emplace(path / "vae", "diffusion_pytorch_model");
-    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
-    text_encoder_.emplace(path / "text_encoder", "model");
-    check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
-    check_configs();
+    detail::check_kind(kind, *file);
+    check_model<M>(*file);
+    file_ = file;
   }
 
   // Throws Error for one that is missing, damaged, or of more tokens than the text encoder knows.
   Tokenizer tokenizer() const {
     if (file_) return read_tokenizer(*file_, M.text.vocabulary);
-    Tokenizer tokenizer = read_clip_tokenizer(path_ / "tokenizer");
+    std::filesystem::path folder = path_ / "tokenizer";
+    if (is_checkpoint_) {
+      const std::filesystem::path near = vocabulary_.empty() ? path_.parent_path() : vocabulary_;
+      const auto found = detail::find_tokenizer({near / "tokenizer", near});
+      if (!found)
+        detail::fail_file(path_, {"a one-file checkpoint holds no vocabulary, and none is in ",
+                                  detail::printable(detail::path_text(near.empty() ? "." : near)),
+                                  ": expected CLIP's vocab.json and merges.txt, or tokenizer.json, there or in a folder "
+                                  "`tokenizer` in it"});
+      folder = *found;
+    }
+    // Which token fills prompts up is the text encoder's, whatever vocabulary lies there.
+    const Tokenizer tokenizer = read_clip_tokenizer(folder, !is_checkpoint_ ? "" : is_open_clip_ ? "!" : "<|endoftext|>");
     if (tokenizer.vocabulary() > M.text.vocabulary)
-      throw Error(detail::join({"folder ", detail::printable(detail::path_text(path_ / "tokenizer")), ": expected at most ",
-                                M.text.vocabulary, " tokens, found ", tokenizer.vocabulary()}));
+      throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": expected at most ", M.text.vocabulary,
+                                " tokens, found ", tokenizer.vocabulary()}));
     return tokenizer;
   }
   Metadata metadata() const {
@@ -142,6 +123,61 @@ class ModelSource {
   }
 
  private:
+  void open_folder() {
+    if (!is_folder(path_ / "unet")) {
+      const bool part = path_exists(path_ / "config.json") && !path_exists(path_ / "model_index.json");
+      detail::fail_file(path_, {"cannot open: it is not a regular file, nor a folder of the diffusers layout: unet is missing",
+                                part ? "; it looks like one network of such a folder: give the folder around it" : ""});
+    }
+    unet_.emplace(path_ / "unet", "diffusion_pytorch_model");
+    check_unet();
+    vae_.emplace(path_ / "vae", "diffusion_pytorch_model");
+    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    text_encoder_.emplace(path_ / "text_encoder", "model");
+    check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
+    check_configs();
+  }
+
+  void open_checkpoint(const LdmCheckpoint& checkpoint, const ModelKind& kind) {
+    using Part = LdmCheckpoint::Part;
+    for (const auto& [part, name] :
+         {std::pair{Part::unet, "a UNet"}, {Part::vae, "an autoencoder"}, {Part::text_encoder, "a text encoder"}})
+      if (!checkpoint.has(part))
+        detail::fail_file(path_,
+                          {"expected UNet, autoencoder and text encoder, found none that is ", name, ", but ", kind.text()});
+    unet_.emplace(checkpoint.part(Part::unet));
+    check_unet();
+    vae_.emplace(checkpoint.part(Part::vae));
+    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    text_encoder_.emplace(checkpoint.part(Part::text_encoder));
+    // OpenCLIP's last layer, which these models do not run: they read what the last but one puts out.
+    const std::string last = detail::join({".resblocks.", M.text.layers, "."});
+    const auto is_last = [&](std::string_view name) { return checkpoint.is_open_clip() && name.find(last) != name.npos; };
+    check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, is_last);
+    if (checkpoint.has(Part::text_encoder_2))
+      detail::fail_file(path_, {"expected one text encoder, found a second, of Stable Diffusion XL"});
+    if (!checkpoint.unknown().empty())
+      detail::fail_file(path_, {"tensor ", detail::printable(checkpoint.unknown().front()->name),
+                                ": belongs to no network of the model, and is not known as one that can be left out"});
+    if (checkpoint.file().find("v_pred") != nullptr && M.sampler.prediction != Prediction::v)
+      detail::fail_file(path_, {"tensor \"v_pred\": says that the UNet puts out v, expected otherwise by `sampler.prediction`"});
+    if (checkpoint.file().find("ztsnr") != nullptr)
+      detail::fail_file(path_,
+                        {"tensor \"ztsnr\": says that the noise schedule ends in noise alone, which the configuration does not"});
+    is_checkpoint_ = true;
+    is_open_clip_ = checkpoint.is_open_clip();
+  }
+
+  void check_unet() const {
+    try {
+      check_exactly_weights<typename Unet<M.unet>::Weights>(*unet_);
+    } catch (const Error& e) {
+      const std::string hint = detail::hint_of(*unet_);
+      if (hint.empty()) throw;
+      throw Error(e.what() + hint);
+    }
+  }
+
   // What tensors cannot show. A folder may lack these files: then the configuration is believed.
   void check_configs() const {
     const auto check = [&](const char* folder, const char* name, auto&& f, const auto& config) {
@@ -153,9 +189,10 @@ class ModelSource {
     check("scheduler", "scheduler_config.json", detail::check_scheduler_config, M.sampler);
   }
 
-  std::filesystem::path path_;
-  std::optional<SafetensorsFile> file_;
+  std::filesystem::path path_, vocabulary_;
+  std::shared_ptr<const SafetensorsFile> file_;  // of this library, or
   std::optional<WeightFiles> unet_, vae_, text_encoder_;
+  bool is_checkpoint_ = false, is_open_clip_ = false;  // of the LDM layout; with the text encoder of the second family
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

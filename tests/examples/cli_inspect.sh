@@ -30,10 +30,25 @@ mkdir -p folder/unet folder/text_encoder empty
 cp "$model" folder/unet/diffusion_pytorch_model.safetensors
 cp "$model" folder/text_encoder/model.fp16.safetensors
 run 0 "$inspect" folder
-says '^unet: "folder/unet/diffusion_pytorch_model.safetensors"' && says '^text_encoder: ' && says '^configuration: none of the presets'
+says '^unet: "folder/unet/diffusion_pytorch_model.safetensors"' && says '^text_encoder: '
+says '^kind: a folder of the diffusers layout' && says '^networks: unet, text_encoder$' && says '^storage: F16$' && says '^preset: none'
 run 0 "$inspect" folder --csv
 says '^"text_encoder.unet.conv_in.weight",F16,'
 refused 1 'expected unet, vae or text_encoder in it' "$inspect" empty
+refused 1 'expected unet, vae or text_encoder in it' "$inspect" empty --csv
+
+# file <tensor> <rows> <columns>: a file of one tensor of zeros.
+file() {
+  header="{\"$1\":{\"dtype\":\"F8_E4M3\",\"shape\":[$2,$3],\"data_offsets\":[0,$(($2 * $3))]}}"
+  length=$(printf '%03o' ${#header})
+  { printf "\\$length\0\0\0\0\0\0\0%s" "$header" && head -c $(($2 * $3)) /dev/zero; } > one.safetensors
+}
+file model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight 8 1024
+run 0 "$inspect" one.safetensors
+says '^kind: a UNet alone: Stable Diffusion 2.x' && says '^storage: F8_E4M3$' && says '^preset: none' && says '^the UNet puts out: .* does not say which'
+file lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight 4 768
+run 0 "$inspect" one.safetensors
+says "^kind: adapters without a model: LoRA in kohya's names, rank 4, for Stable Diffusion 1.x$"
 
 "$files" wrong configuration "$model" other.safetensors
 run 0 "$inspect" other.safetensors

@@ -271,8 +271,8 @@ TEST_CASE("what is no model of ours says what it is", "[pipeline]") {
     write_safetensors(folder / "file", std::vector<TensorToWrite>{{.name = tensor, .shape = {1}, .floats = one}});
     return error_of([&] { Tiny model(folder / "file", 1); });
   };
-  expect(found("model.diffusion_model.input_blocks.0.0.weight"), "found a one-file checkpoint of the LDM layout");
-  expect(found("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"), "found adapters (LoRA) without a model");
+  expect(found("model.diffusion_model.input_blocks.0.0.weight"), "found none that is an autoencoder, but a UNet alone");
+  expect(found("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"), "found adapters without a model: LoRA in kohya's names");
   expect(found("down_blocks.0.resnets.0.conv1.weight"), "found a UNet alone");
   expect(found("decoder.conv_in.weight"), "found an autoencoder alone");
   expect(found("text_model.final_layer_norm.weight"), "found a text encoder alone");

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "../core/error.hpp"
@@ -24,7 +25,8 @@ namespace detail {
 // Which special tokens a text may hold, and how they are looked for, as transformers 5 decides it: what tokenizer.json or
 // added_tokens_decoder say holds; else, of each key, the entry in special_tokens_map.json goes before that in
 // tokenizer_config.json, and a later key before an earlier one of the same token. A plain text is looked for as it stands.
-inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep) {
+// filler: unless empty, the padding token, whatever the files say.
+inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep, std::string_view filler) {
   std::array<std::pair<std::string, nlohmann::json>, 2> files{{{"special_tokens_map.json", {}}, {"tokenizer_config.json", {}}}};
   for (auto& [name, json] : files)
     if (path_exists(folder / name)) {
@@ -34,6 +36,10 @@ inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder,
   std::int32_t pad = bpe.end();
   for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token"})
     for (const auto& [name, json] : files) {
+      if (!filler.empty() && std::string_view(key) == "pad_token") {
+        pad = bpe.add_special(std::string(filler));
+        break;
+      }
       const auto at = json.find(key);
       if (at == json.end() || at->is_null()) continue;
       const std::int32_t id = bpe.add_special_entry(*at, join({name, ": ", key}), keep);
@@ -48,14 +54,14 @@ inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder,
 
 }  // namespace detail
 
-// vocab.json and merges.txt, or tokenizer.json; and special_tokens_map.json and tokenizer_config.json, where they are. Throws
-// Error, which names the folder, for anything else.
-inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder) {
+// vocab.json and merges.txt, or tokenizer.json; and special_tokens_map.json and tokenizer_config.json, where they are. filler:
+// the token that fills prompts up; empty: what these files say. Throws Error, which names the folder, for anything else.
+inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::string_view filler = {}) {
   try {
     const bool one_file = !path_exists(folder / "vocab.json") && path_exists(folder / "tokenizer.json");
     const auto text = [&](const char* name) { return read_file(folder / name, ClipBpe::longest_file); };
     return detail::read_specials(one_file ? ClipBpe(text("tokenizer.json")) : ClipBpe(text("vocab.json"), text("merges.txt")),
-                                 folder, one_file);
+                                 folder, one_file, filler);
   } catch (const Error& e) {
     throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": ", e.what()}));
   }

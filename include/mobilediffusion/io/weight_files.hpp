@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensors of one network as diffusers and transformers store them: one safetensors file, or shards with an index.
+// The tensors of one network under the names of diffusers and transformers: one safetensors file of it, shards with an index, or
+// its part of a file that holds more.
 #pragma once
 
 #include "../core/begin.hpp"
@@ -8,7 +9,9 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
@@ -25,6 +28,11 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // Looks like a SafetensorsFile to check_weights and read_weights.
 class WeightFiles {
  public:
+  struct Tensor : TensorView {  // its name is the file's own
+    std::string path;           // what diffusers calls it
+    std::size_t file = 0;       // which of the shards
+  };
+
   // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16 and
   // bf16: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json, or, in older folders,
   // folder/stem.safetensors.fp16.index.json. Throws Error where none of them is there, where a shard is missing or damaged,
@@ -34,7 +42,7 @@ class WeightFiles {
       const auto single = folder / (stem + variant + ".safetensors");
       if (path_exists(single)) {
         name_ = detail::path_text(single);
-        files_.emplace_back(single);
+        files_.push_back(std::make_shared<const SafetensorsFile>(single));
       } else {
         for (const std::string& end : {".index" + variant + ".json", variant + ".index.json"})
           if (const auto index = folder / (stem + ".safetensors" + end); files_.empty() && path_exists(index)) {
@@ -46,19 +54,28 @@ class WeightFiles {
     }
     if (files_.empty()) fail_missing(folder, stem);
     for (std::size_t f = 0; f < files_.size(); ++f)
-      for (const TensorView& t : files_[f].tensors()) tensors_.push_back({t, f});
-    std::sort(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) { return a.name < b.name; });
+      for (const TensorView& t : files_[f]->tensors()) tensors_.push_back({t, t.name, f});
+    sort();
+  }
+  // Some tensors of a file under other names. spelling: what the file would call one of these, for messages. Throws Error where
+  // two tensors have one name.
+  WeightFiles(std::shared_ptr<const SafetensorsFile> file, std::vector<Tensor> tensors,
+              std::function<std::string(std::string_view)> spelling)
+      : name_(file->name()), files_{std::move(file)}, tensors_(std::move(tensors)), spelling_(std::move(spelling)) {
+    sort();
+    const auto twice =
+        std::adjacent_find(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) { return a.path == b.path; });
+    if (twice != tensors_.end())
+      throw Error(detail::join({"file ", detail::printable(name_), ": tensors ", detail::printable(twice->name), " and ",
+                                detail::printable((twice + 1)->name), ": both are ", detail::printable(twice->path)}));
   }
 
   const std::string& name() const { return name_; }
-  struct Tensor : TensorView {
-    std::size_t file;  // which of the shards
-  };
-  std::span<const Tensor> tensors() const { return tensors_; }  // in the order of their names
-  const Tensor* find(std::string_view name) const {
-    const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                     [](const Tensor& t, std::string_view wanted) { return t.name < wanted; });
-    return at != tensors_.end() && at->name == name ? &*at : nullptr;
+  std::span<const Tensor> tensors() const { return tensors_; }  // in the order of their paths
+  const Tensor* find(std::string_view path) const {
+    const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), path,
+                                     [](const Tensor& t, std::string_view wanted) { return t.path < wanted; });
+    return at != tensors_.end() && at->path == path ? &*at : nullptr;
   }
   // As SafetensorsFile's, but shapes may differ by ones at their end: [C,C] of a linear layer and [C,C,1,1] of a convolution are
   // the same matrix, and tools write either. Autoencoders published before 2023 call an attention's projections query, key, value
@@ -66,20 +83,26 @@ class WeightFiles {
   const TensorView& require(std::string_view name, std::span<const std::size_t> shape) const {
     const Tensor* tensor = find(name);
     if (tensor == nullptr) tensor = find(other_name(name));
-    if (tensor == nullptr)
-      throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(name),
+    if (tensor == nullptr) {
+      const std::string spelt = spelling_ ? spelling_(name) : std::string(name);
+      throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(spelt),
                                 ": missing, expected shape ", detail::to_text(shape)}));
+    }
     if (!detail::same_shape(shape, tensor->shape))
-      throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(name), ": expected shape ",
-                                detail::to_text(shape), ", found ", detail::to_text(tensor->shape)}));
+      throw Error(detail::join({"file ", detail::printable(name_), ": tensor ", detail::printable(tensor->name),
+                                ": expected shape ", detail::to_text(shape), ", found ", detail::to_text(tensor->shape)}));
     return *tensor;
   }
   // tensor: of this object.
   void read_floats(const TensorView& tensor, float* out) const {
-    files_[static_cast<const Tensor&>(tensor).file].read_floats(tensor, out);
+    files_[static_cast<const Tensor&>(tensor).file]->read_floats(tensor, out);
   }
 
  private:
+  void sort() {
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const Tensor& a, const Tensor& b) { return a.path != b.path ? a.path < b.path : a.name < b.name; });
+  }
   static std::string other_name(std::string_view name) {
     if (constexpr std::string_view prefix = "text_model."; name.starts_with(prefix))
       return std::string(name.substr(prefix.size()));
@@ -115,19 +138,20 @@ class WeightFiles {
     }
     for (const auto& [shard, expected] : shards) {
       if (!path_exists(folder / shard)) fail({"shard ", detail::printable(shard), ": missing"});
-      files_.emplace_back(folder / shard);
+      files_.push_back(std::make_shared<const SafetensorsFile>(folder / shard));
       for (const std::string& tensor : expected)
-        if (files_.back().find(tensor) == nullptr)
+        if (files_.back()->find(tensor) == nullptr)
           fail({"tensor ", detail::printable(tensor), ": missing in shard ", detail::printable(shard)});
-      for (const TensorView& t : files_.back().tensors())
+      for (const TensorView& t : files_.back()->tensors())
         if (!expected.contains(t.name))
           fail({"shard ", detail::printable(shard), ": tensor ", detail::printable(t.name), " is not in the index"});
     }
   }
 
   std::string name_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::vector<Tensor> tensors_;
+  std::function<std::string(std::string_view)> spelling_;
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

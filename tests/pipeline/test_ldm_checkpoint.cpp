@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// One-file checkpoints of the LDM layout: the same weights as in a folder, in every storage, and every way in which one can be
+// wrong.
+#include <bit>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "../io/clip_files.hpp"
+#include "../io/temporary_folder.hpp"
+#include "catch.hpp"
+#include "mobilediffusion/model_source.hpp"
+#include "model_files.hpp"
+
+namespace test_ldm_checkpoint_cpp {
+
+using namespace mobilediffusion;
+using namespace model_files;
+
+namespace {
+
+// Stable Diffusion in small: two levels, transformers at the upper one.
+constexpr TransformerConfig one{.depth = 1};
+constexpr ModelConfig toy{
+    .text = {.vocabulary = 40, .length = 7, .width = 16, .layers = 2, .heads = 2},
+    .unet = {.height = 4,
+             .width = 4,
+             .latent_channels = 4,
+             .levels = 2,
+             .stages = {StageConfig{.channels = 8, .down_transformers = {one}, .up_transformers = {one, one}},
+                        StageConfig{.channels = 16}},
+             .middle = {.resnets = 2, .transformer = one},
+             .attention = {.head_dim = 0, .heads = 1, .shared_kv = false},
+             .feed_forward = {.ratio = 8, .activation = Activation::gelu},
+             .context_length = 7,
+             .context_width = 16,
+             .groups = 4},
+    .vae = {.height = 8,
+            .width = 8,
+            .levels = 2,
+            .encoder_channels = {8, 16},
+            .decoder_channels = {8, 16},
+            .encoder_resnets = 1,
+            .decoder_resnets = 2,
+            .groups = 4},
+    .sampler = {.prediction = Prediction::epsilon}};
+using Weights = ModelWeights<toy>;
+using Edit = std::function<void(Tensors&)>;
+
+std::vector<float> floats_of(const TensorToWrite& t) {
+  std::vector<float> out(t.floats.begin(), t.floats.end());
+  if (!t.fill) return out;
+  std::size_t count = 1;
+  for (const std::size_t d : t.shape) count *= d;
+  out.resize(count);
+  t.fill(std::as_writable_bytes(std::span(out)));
+  return out;
+}
+
+// Also as 8-bit floats, which the library does not write: the nearest.
+TensorToWrite stored(std::string name, std::vector<std::size_t> shape, std::vector<float> values, Dtype dtype) {
+  TensorToWrite t{.name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
+  t.fill = [values = std::move(values), dtype](std::span<std::byte> bytes) {
+    if (size_of(dtype) > 1) return convert_from_floats(dtype, values, bytes);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      float best = std::numeric_limits<float>::infinity();
+      for (unsigned code = 0; code < 256; ++code) {
+        const auto byte = static_cast<std::byte>(code);
+        float x = 0.0f;
+        convert_to_floats(dtype, std::span(&byte, 1), &x);
+        if (!(std::abs(x - values[i]) < best)) continue;
+        best = std::abs(x - values[i]);
+        bytes[i] = byte;
+      }
+    }
+  };
+  return t;
+}
+
+enum class Text { clip, clip_without_prefix, open_clip };
+struct Layout {
+  Text text = Text::clip;
+  std::size_t entries = 2;  // of input_blocks in each level; 3 leaves holes, as diffusers' script does
+};
+
+void add_text_encoder(Tensors& out, const Tensors& network, Text text, Dtype dtype) {
+  if (text != Text::open_clip) {
+    for (const TensorToWrite& t : network)
+      out.push_back(stored("cond_stage_model.transformer." + (text == Text::clip ? t.name : t.name.substr(11)), t.shape,
+                           floats_of(t), dtype));
+    return;
+  }
+  const std::vector<std::string_view> layers{"transformer.resblocks.0.x", "transformer.resblocks.1.x"};
+  const detail::LdmNames names = detail::ldm_text_names(layers, true);
+  std::map<std::string, std::array<std::vector<float>, 3>> thirds;
+  std::map<std::string, std::vector<std::size_t>> shapes;
+  for (const TensorToWrite& t : network) {
+    const std::string whole = detail::name_of_whole(t.name), name = "cond_stage_model.model." + names.to_ldm(whole);
+    if (whole == t.name) {
+      out.push_back(stored(name, t.shape, floats_of(t), dtype));
+      continue;
+    }
+    thirds[name][std::string_view("qkv").find(t.name[t.name.find("_proj.") - 1])] = floats_of(t);
+    shapes[name] = t.shape;
+  }
+  for (auto& [name, parts] : thirds) {
+    std::vector<float> all;
+    for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+    shapes[name][0] *= 3;
+    out.push_back(stored(name, shapes[name], std::move(all), dtype));
+  }
+  // What is there and not read: the layer after the last one, and CLIP's own.
+  for (const char* name :
+       {"transformer.resblocks.2.attn.in_proj_weight", "transformer.resblocks.2.ln_1.bias", "text_projection", "logit_scale"})
+    out.push_back(stored(std::string("cond_stage_model.model.") + name, {3}, {1, 2, 3}, dtype));
+}
+
+Tensors checkpoint(const Weights& weights, Layout layout = {}, Dtype dtype = Dtype::f32) {
+  Tensors unet, vae, text, out;
+  list_weights(unet, "", weights.unet, Dtype::f32);
+  list_weights(vae, "", weights.vae, Dtype::f32);
+  list_weights(text, "", weights.text_encoder, Dtype::f32);
+  const detail::LdmNames unet_names = detail::ldm_unet_names(detail::ldm_blocks(2, 1, layout.entries));
+  for (const TensorToWrite& t : unet)
+    out.push_back(stored("model.diffusion_model." + unet_names.to_ldm(t.name), t.shape, floats_of(t), dtype));
+  const std::vector<std::string_view> blocks{"encoder.down.0.block.0.x", "encoder.down.1.block.0.x", "decoder.up.0.block.0.x",
+                                             "decoder.up.0.block.1.x",   "decoder.up.1.block.0.x",   "decoder.up.1.block.1.x"};
+  const detail::LdmNames vae_names = detail::ldm_vae_names(blocks);
+  for (const TensorToWrite& t : vae) {
+    std::vector<std::size_t> shape = t.shape;
+    if (t.name.find(".attentions.") != std::string::npos && shape.size() == 2) shape.resize(4, 1);
+    out.push_back(stored("first_stage_model." + vae_names.to_ldm(t.name), shape, floats_of(t), dtype));
+  }
+  add_text_encoder(out, text, layout.text, dtype);
+  out.push_back({.name = "alphas_cumprod", .dtype = Dtype::f64, .shape = {4}, .fill = [](auto) {}});
+  out.push_back(stored("model_ema.diffusion_modelinput_blocks00bias", {8}, std::vector<float>(8), Dtype::f32));
+  out.push_back({.name = "cond_stage_model.transformer.text_model.embeddings.position_ids",
+                 .dtype = Dtype::i64,
+                 .shape = {1, 7},
+                 .fill = [](auto) {}});
+  return out;
+}
+
+// All that a source gives, in the order of memory.
+std::vector<float> read_all(const ModelSource<toy>& source) {
+  std::vector<float> memory(reflect::storage_floats<Weights>());
+  Weights weights{};
+  reflect::bind(weights, memory.data());
+  source.read(weights, [](const reflect::LeafView& leaf, std::span<const float> values) {
+    std::copy(values.begin(), values.end(), leaf.data());
+  });
+  return memory;
+}
+
+void write_folder(const std::filesystem::path& root, const Weights& weights, Dtype dtype) {
+  const auto write = [&](const char* part, const char* stem, const auto& network) {
+    std::filesystem::create_directories(root / part);
+    Tensors tensors, out;
+    list_weights(tensors, "", network, Dtype::f32);
+    for (const TensorToWrite& t : tensors) out.push_back(stored(t.name, t.shape, floats_of(t), dtype));
+    write_safetensors(root / part / (std::string(stem) + ".safetensors"), out);
+  };
+  write("unet", "diffusion_pytorch_model", weights.unet);
+  write("vae", "diffusion_pytorch_model", weights.vae);
+  write("text_encoder", "model", weights.text_encoder);
+}
+
+}  // namespace
+
+TEST_CASE("a one-file checkpoint is the same weights as the folder, in every storage and grammar", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<toy> random;
+  const auto file = folder / "model.safetensors";
+  std::vector<float> exact;
+  for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f8_e4m3, Dtype::f8_e5m2}) {
+    INFO(std::string(name_of(dtype)));
+    write_folder(folder / "folder", random.weights, dtype);
+    const std::vector<float> expected = read_all(ModelSource<toy>(folder / "folder"));
+    if (dtype == Dtype::f32) exact = expected;
+    CHECK((dtype == Dtype::f32 || expected != exact));
+    write_safetensors(file, checkpoint(random.weights, {}, dtype));
+    CHECK((read_all(ModelSource<toy>(file)) == expected));
+    write_safetensors(file, checkpoint(random.weights, {.text = Text::open_clip}, dtype));
+    CHECK((read_all(ModelSource<toy>(file)) == expected));
+  }
+  // Merges that lack text_model, blocks numbered with holes, an autoencoder under another prefix, with projections of any shape.
+  Tensors tensors = checkpoint(random.weights, {.text = Text::clip_without_prefix, .entries = 3});
+  std::size_t squeezed = 0, renamed = 0;
+  for (TensorToWrite& t : tensors) {
+    if (t.name.find("proj_in.weight") != std::string::npos || t.name.find("mid.attn_1.q.weight") != std::string::npos) {
+      t.shape.resize(t.name.starts_with("model.") ? 2 : 3);
+      ++squeezed;
+    }
+    if (constexpr std::string_view front = "first_stage_model."; t.name.starts_with(front)) {
+      t.name.replace(0, front.size(), "vae.");
+      if (t.name.ends_with("post_quant_conv.bias")) t.name = "vae.decoder.post_quant_conv.bias";
+      ++renamed;
+    }
+  }
+  CHECK(squeezed == 6);
+  CHECK(renamed > 20);
+  CHECK(std::any_of(tensors.begin(), tensors.end(),
+                    [](const auto& t) { return t.name.find("output_blocks.2.1.conv") != t.name.npos; }));
+  write_safetensors(file, tensors);
+  CHECK((read_all(ModelSource<toy>(file)) == exact));
+}
+
+TEST_CASE("the vocabulary of a one-file checkpoint lies beside it, or where the caller says", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<toy> random;
+  const auto file = folder / "model.safetensors";
+  write_safetensors(file, checkpoint(random.weights));
+  const auto ids = [&](const std::filesystem::path& vocabulary = {}) {
+    return ModelSource<toy>(file, vocabulary).tokenizer().encode("a cat", 7);
+  };
+  expect(error_of([&] { ids(); }), "model.safetensors\": a one-file checkpoint holds no vocabulary, and none is in");
+  const auto write_files = [&](const std::string& where) {
+    std::filesystem::create_directories(folder / where);
+    write_file(folder / where / "vocab.json", clip_files::vocab());
+    write_file(folder / where / "merges.txt", clip_files::merges());
+    write_file(folder / where / "special_tokens_map.json", R"({"pad_token": "a"})");
+  };
+  write_files("elsewhere/tokenizer");
+  expect(error_of([&] { ids(); }), "none is in");
+  // Filled up by the end token, as CLIP is, whatever the folder of another model says.
+  const std::vector<std::int32_t> expected{27, 11, 24, 28, 28, 28, 28};
+  CHECK(ids(folder / "elsewhere") == expected);
+  CHECK(ids(folder / "elsewhere/tokenizer") == expected);
+  write_files("tokenizer");
+  CHECK(ids() == expected);
+  std::filesystem::remove_all(folder / "tokenizer");
+  write_file(folder / "tokenizer.json", clip_files::tokenizer_json());
+  CHECK(ids() == expected);
+  // OpenCLIP fills up with 0, which is "!".
+  write_safetensors(file, checkpoint(random.weights, {.text = Text::open_clip}));
+  CHECK(ids() == std::vector<std::int32_t>{27, 11, 24, 28, 0, 0, 0});
+  expect(error_of([&] { ids(folder / "nowhere"); }), "nowhere\": expected CLIP's vocab.json");
+}
+
+TEST_CASE("a one-file checkpoint that is not the model is refused by the file's own names", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<toy> random;
+  const auto refusal = [&](const Edit& edit, Layout layout = {}) {
+    Tensors tensors = checkpoint(random.weights, layout);
+    edit(tensors);
+    write_safetensors(folder / "model.safetensors", tensors);
+    return error_of([&] { read_all(ModelSource<toy>(folder / "model.safetensors")); });
+  };
+  const auto without = [](std::string_view name) {
+    return [=](Tensors& t) { CHECK(std::erase_if(t, [&](const auto& x) { return x.name.starts_with(name); }) > 0); };
+  };
+  const auto with = [](const char* name, std::vector<std::size_t> shape = {1}) {
+    return [=](Tensors& t) { t.push_back({.name = name, .dtype = Dtype::f16, .shape = shape, .fill = [](auto) {}}); };
+  };
+  CHECK(refusal([](auto&) {}).empty());
+  const std::string bias = "model.diffusion_model.input_blocks.0.0.bias",
+                    norm = "first_stage_model.decoder.up.1.block.0.norm1.bias",
+                    fc1 = "cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc1.bias",
+                    thirds = "cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight";
+  for (const std::string& name : {bias, norm, fc1}) {
+    expect(refusal(without(name)), "tensor \"" + name + "\": missing, expected shape [");
+    expect(refusal([&](Tensors& t) { tensor(t, name).shape.insert(tensor(t, name).shape.begin(), 1); }),
+           "tensor \"" + name + "\": expected shape [");
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+      expect(refusal([&](Tensors& t) { put_last_float(tensor(t, name), value); }),
+             "tensor \"" + name + "\": expected finite numbers, found NaN or infinity");
+    expect(refusal([&](Tensors& t) {
+             TensorToWrite& b = tensor(t, name);
+             b = {.name = b.name, .dtype = Dtype::i32, .shape = b.shape, .fill = [](auto) {}};
+           }),
+           "tensor \"" + name + "\": expected dtype F32, F16, BF16, F8_E4M3 or F8_E5M2, found I32");
+  }
+  const Layout open_clip{.text = Text::open_clip};
+  expect(refusal(without(thirds), open_clip), "tensor \"" + thirds + "\": missing, expected shape [16, 16]");
+  expect(refusal([&](Tensors& t) { std::swap(tensor(t, thirds).shape[0], tensor(t, thirds).shape[1]); }, open_clip),
+         "tensor \"" + thirds + "\": expected shape [16, 16], found [16, 48]");
+  expect(refusal([&](Tensors& t) { put_last_float(tensor(t, thirds), -std::numeric_limits<float>::infinity()); }, open_clip),
+         "tensor \"" + thirds + "\": expected finite numbers");
+  // The layer after the next.
+  expect(refusal(with("cond_stage_model.model.transformer.resblocks.3.ln_1.bias"), open_clip), "unknown to the model");
+
+  expect(refusal(with("model.diffusion_model.input_blocks.9.0.extra")),
+         "tensor \"model.diffusion_model.input_blocks.9.0.extra\": unknown to the model");
+  expect(refusal(with("first_stage_model.extra")), "tensor \"first_stage_model.extra\": unknown to the model");
+  expect(refusal(with("cond_stage_model.transformer.extra")),
+         "tensor \"cond_stage_model.transformer.extra\": unknown to the model");
+  expect(refusal(with("extra")), "tensor \"extra\": belongs to no network of the model");
+  expect(refusal(with("model.diffusion_model.time_embed.cond_proj.weight", {32, 256})),
+         "tensor \"model.diffusion_model.time_embed.cond_proj.weight\": unknown to the model");
+  expect(refusal(with("first_stage_model.encoder.quant_conv.bias", {8})),
+         "tensors \"first_stage_model.encoder.quant_conv.bias\" and \"first_stage_model.quant_conv.bias\": both are "
+         "\"quant_conv.bias\"");
+  expect(refusal(with("conditioner.embedders.1.model.ln_final.bias")), "found a second, of Stable Diffusion XL");
+  expect(refusal(with("v_pred")), "tensor \"v_pred\": says that the UNet puts out v");
+  expect(refusal(with("ztsnr")), "tensor \"ztsnr\": says that the noise schedule ends in noise alone");
+  expect(refusal(without("first_stage_model.")),
+         "found none that is an autoencoder, but a one-file checkpoint of the LDM layout");
+  expect(refusal(without("cond_stage_model.")), "found none that is a text encoder");
+  expect(refusal(without("model.")), "found none that is a UNet");
+}
+
+}  // namespace test_ldm_checkpoint_cpp
