@@ -59,6 +59,7 @@ struct Options {
   std::size_t count = 1;
   std::optional<std::size_t> steps;  // default: what the model was made for
   std::optional<float> guidance;
+  std::optional<md::Sampler> sampler;
   md::Format format = md::Format::fp32;
   int threads = 0;
   bool quiet = false, words = false;
@@ -213,40 +214,54 @@ void generate(const Options& o) {
   const std::size_t pictures = prompts.size() * o.count;
   Outputs outputs(o.output, pictures);
   const std::string model_file = o.model.empty() ? examples::shipped_model(o.steps, o.guidance, !o.negative.empty()) : o.model;
-  md::TextToImage<preset, F> model(model_file, o.threads);
+  const md::Model<preset, F> model(model_file);
+  // A batch of 8 takes up to a third less time for each, and 20 MB more.
+  md::Session<preset, F> session(model, {.threads = o.threads, .batch = std::min<std::size_t>(pictures, 8)});
   const examples::KnownWords known(model.metadata());
   for (const Prompt& p : prompts) check_prompt(model.tokenizer(), known, p, o.quiet);
   if (!o.negative.empty()) check_prompt(model.tokenizer(), known, {o.negative, "negative "}, o.quiet);
 
+  const md::Sampler sampler = o.sampler.value_or(model.sampling().sampler);
   const std::size_t steps = o.steps.value_or(model.sampling().steps);
   const float guidance = o.guidance.value_or(model.sampling().guidance);
   const std::string model_name = as_text(fs::path(model_file).filename().string());
+  const auto stem = [&](std::size_t k) {
+    const std::string words = slug(prompts[k / o.count].text);
+    return pictures == 1 ? words : join({words, "-", o.seed + k % o.count});
+  };
   std::vector<md::Image> sheet;
-  for (const Prompt& p : prompts) {
-    for (std::size_t i = 0; i < o.count; ++i) {
-      const std::uint64_t seed = o.seed + i;
-      const fs::path path = outputs.next(pictures == 1 ? slug(p.text) : join({slug(p.text), "-", seed}));
-      const auto start = std::chrono::steady_clock::now();
-      md::Image image;
-      {
-        examples::Progress progress(path.stem().string(), steps, 0, !o.quiet);
-        image = model.generate({.prompt = p.text, .negative = o.negative, .seed = seed, .steps = steps, .guidance = guidance},
-                               [&](md::Progress step) {
-                                 progress.update(step.step);
-                                 return true;
-                               });
-      }
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::vector<std::pair<std::string, std::string>> text{
-          {"prompt", p.text}, {"seed", std::to_string(seed)}, {"steps", std::to_string(steps)}, {"guidance", shortest(guidance)}};
+  for (std::size_t first = 0; first < pictures; first += session.batch()) {
+    std::vector<md::Request> requests;
+    for (std::size_t k = first; k < std::min(first + session.batch(), pictures); ++k)
+      requests.push_back({.prompt = prompts[k / o.count].text,
+                          .negative = o.negative,
+                          .seed = o.seed + k % o.count,
+                          .steps = steps,
+                          .guidance = guidance,
+                          .sampler = sampler});
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<md::Image> images;
+    {
+      examples::Progress progress(stem(first), steps, 0, !o.quiet);
+      images = session.generate(requests, [&](md::Progress p) { progress.update(p.step); });
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      const md::Request& r = requests[i];
+      std::vector<std::pair<std::string, std::string>> text{{"prompt", r.prompt},
+                                                            {"seed", std::to_string(r.seed)},
+                                                            {"steps", std::to_string(steps)},
+                                                            {"guidance", shortest(guidance)},
+                                                            {"sampler", std::string(md::name_of(sampler))}};
       if (!o.negative.empty()) text.emplace_back("negative", o.negative);
       if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));
       text.emplace_back("model", model_name);
-      examples::write_picture(path.string(), image, text);
+      const fs::path path = outputs.next(stem(first + i));
+      examples::write_picture(path.string(), images[i], text);
       char took[32];
-      std::snprintf(took, sizeof took, "%.3f s", seconds);
-      say(o, path, join({"seed ", seed, "  ", took}));
-      if (pictures > 1 && pictures <= largest_sheet) sheet.push_back(std::move(image));
+      std::snprintf(took, sizeof took, "%.3f s", seconds / static_cast<double>(images.size()));
+      say(o, path, join({"seed ", r.seed, "  ", took}));
+      if (pictures > 1 && pictures <= largest_sheet) sheet.push_back(std::move(images[i]));
     }
   }
   if (sheet.empty()) return;
@@ -283,6 +298,7 @@ int main(int argc, char** argv) {
                       [&](auto n) { o.count = static_cast<std::size_t>(n); });
   examples::add_whole(app, "--threads", 0, 1024, "Default 0: all that the machine has",
                       [&](auto n) { o.threads = static_cast<int>(n); });
+  examples::add_sampler(app, [&](const md::Sampler& sampler) { o.sampler = sampler; });
   examples::add_format(app, [&](md::Format f) { o.format = f; });
   app.add_option("--model", o.model, examples::shipped_model_help)->type_name("FILE");
   app.add_flag("--words", o.words, "List what the model was taught: the things it draws, then other words");

@@ -146,7 +146,7 @@ void train(const Options& o) {
   options.seed = o.lora.seed;
   options.optimizer.schedule = {o.rate, 0.1f * o.rate, 20, o.steps / 2, o.steps};
   if (!md::is_guided(sampling.guidance)) options.caption_dropout = 0.0f;
-  if (sampling.kind == md::SamplerKind::renoise) options.noise_share = 0.5f;
+  if (md::renews_noise(sampling.sampler)) options.noise_share = 0.5f;
   using Weights = md::train::DiffusionWeights<demo>;
   md::train::LoraTrainer<demo> trainer(
       ex, options, Weights{weights.text_encoder, weights.unet},

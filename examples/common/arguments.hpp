@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "mobilediffusion/core/number_formats.hpp"
-#include "mobilediffusion/diffusion/sampler.hpp"
+#include "mobilediffusion/diffusion/samplers.hpp"
 #include "mobilediffusion/io/message.hpp"
 
 namespace examples {
@@ -71,6 +71,17 @@ inline void add_format(CLI::App& app, std::function<void(mobilediffusion::Format
          "What weights are kept and multiplied in: fp32, bf16 or int8; default fp32")
       ->type_name("NAME")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
+}
+
+// --sampler: with the options that it usually has.
+inline void add_sampler(CLI::App& app, std::function<void(const mobilediffusion::Sampler&)> use) {
+  std::vector<std::string> names;
+  mobilediffusion::for_each_sampler([&]<class S>() { names.emplace_back(S::name); });
+  app.add_option_function<std::string>(
+         "--sampler", [=](const std::string& name) { use(*mobilediffusion::sampler_named(name)); },
+         "How to go from noise to a picture: " + mobilediffusion::sampler_names() + "; default: what the model was made for")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(names));
 }
 
 // Which of the shipped models a request needs: the one-step model knows no guidance, and of more than four steps the base model

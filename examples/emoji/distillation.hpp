@@ -281,7 +281,7 @@ inline void train_progressive(DistillationData& data) {
   examples::Progress progress("progressive", total, begin);
   Means<3> means;
   for (;; trainer.halve()) {
-    const md::SamplingOptions sampling{md::SamplerKind::ddim, trainer.sampling_steps(), 1.0f};
+    const md::SamplingOptions sampling{md::Ddim{}, trainer.sampling_steps(), 1.0f};
     while (trainer.state.step < o.round_steps) {
       const auto batch = data.batch(done());
       const md::train::DistillationReport r = trainer.step(batch.pictures, batch.ids.data(), data.unconditional.data());
@@ -386,7 +386,7 @@ inline void train_ufogen(DistillationData& data) {
           "step,seconds,samples_per_second,generator_loss,adversarial,reconstruction,one_step_error,logit_fake,"
           "discriminator_loss,logit_real,accuracy,generator_norm,discriminator_norm,learning_rate");
   Log variety(o.out / "ufogen_variety.csv", begin, "step,seconds,one_step,four_steps,base_distance");
-  constexpr md::SamplingOptions one{md::SamplerKind::renoise, 1, 1.0f}, four{md::SamplerKind::renoise, 4, 1.0f};
+  const md::SamplingOptions one{md::Renoise{}, 1, 1.0f}, four{md::Renoise{}, 4, 1.0f};
 
   examples::Progress progress("ufogen", o.steps, begin);
   Means<5> generator;

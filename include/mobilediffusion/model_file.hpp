@@ -8,12 +8,13 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/presets.hpp"
 #include "config/validate.hpp"
-#include "diffusion/sampler.hpp"
+#include "diffusion/samplers.hpp"
 #include "io/numbers.hpp"
 #include "io/tokenizer.hpp"
 #include "io/weights.hpp"
@@ -144,9 +145,12 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
   }
 }
 
-// How pictures are drawn where a request does not say, as entries of a model's metadata.
+// How pictures are drawn where a request does not say, as entries of a model's metadata. Throws Error for a sampler with options of
+// its own: a file holds its name.
 inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
-  metadata[detail::sampler_kind_key] = name_of(o.kind);
+  if (o.sampler != sampler_named(name_of(o.sampler)))
+    throw Error(detail::join({"sampler ", std::string(name_of(o.sampler)), ": expected its usual options for a model's file"}));
+  metadata[detail::sampler_kind_key] = name_of(o.sampler);
   metadata[detail::sampler_steps_key] = std::to_string(o.steps);
   metadata[detail::sampler_guidance_key] = detail::number_text(o.guidance);
 }
@@ -154,18 +158,16 @@ inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
 // request may have.
 inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions otherwise, std::string_view file) {
   SamplingOptions o = otherwise;
-  const auto value = [&](const char* key, const char* expected, auto&& take) {
+  const auto value = [&](const char* key, const std::string& expected, auto&& take) {
     const auto at = metadata.find(key);
     if (at != metadata.end() && !take(at->second))
       throw Error(detail::join({"file ", detail::printable(file), ": metadata ", key, ": expected ", expected, ", found ",
                                 detail::printable(at->second)}));
   };
-  value(detail::sampler_kind_key, "ddim or renoise", [&](const std::string& text) {
-    const auto at =
-        std::find_if(std::begin(sampler_kinds), std::end(sampler_kinds), [&](SamplerKind k) { return text == name_of(k); });
-    if (at == std::end(sampler_kinds)) return false;
-    o.kind = *at;
-    return true;
+  value(detail::sampler_kind_key, "one of " + sampler_names(), [&](const std::string& text) {
+    const std::optional<Sampler> found = sampler_named(text);
+    if (found) o.sampler = *found;
+    return found.has_value();
   });
   value(detail::sampler_steps_key, "a whole number of 1 to 1000",
         [&](const std::string& text) { return detail::parse_number(text, o.steps) && o.steps >= 1 && o.steps <= 1000; });

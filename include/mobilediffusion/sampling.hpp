@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "config/validate.hpp"
 #include "core/random.hpp"
-#include "diffusion/sampler.hpp"
+#include "core/torch_random.hpp"
+#include "diffusion/samplers.hpp"
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 
@@ -21,6 +23,10 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // nothing never does.
 struct Progress {
   std::size_t step = 0, steps = 0;
+  // [pictures][height][width][channels]; valid during the call. What sampling has come to, and the pictures that the network sees in
+  // it: those a preview decodes.
+  std::span<const float> latents{}, estimate{};
+  std::size_t first = 0, pictures = 1;  // which of a list of requests they are
 };
 
 namespace detail {
@@ -41,6 +47,14 @@ bool goes_on(OnStep& on_step, Progress progress) {
 }
 }  // namespace detail
 
+// Where the normals of a batch come from.
+struct NoiseSource {
+  const std::uint64_t* seeds = nullptr;  // [batch]: counted from each seed, a stream for each step
+  std::span<TorchNormals> torch{};       // [batch]: as PyTorch's generator gives them instead; goes on with it
+  // [batch], or empty: these [pixels][channels] are a picture's first normals; null: as above.
+  std::span<const float* const> initial{};
+};
+
 // Pictures that sampling starts from instead of noise alone (Meng et al., arXiv 2108.01073, SDEdit), and what stays of them.
 struct SamplingSource {
   const float* pictures = nullptr;  // latents [batch][pixels][channels]; null: none
@@ -59,85 +73,111 @@ struct Sampling {
   using Net = Unet<M.unet>;
   static constexpr std::size_t latents = Net::latent_floats;
 
-  // For `count` captions with guidance (twice that many passes in a batch).
+  // What the text encoder makes of `n` captions.
+  static constexpr std::size_t conditioning_floats(std::size_t n) {
+    return aligned(n * Text::context_floats) + (M.text.pooled > 0 ? aligned(n * Text::pooled_floats) : 0);
+  }
+  // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a batch
+  // under guidance.
+  static constexpr std::size_t state_floats(std::size_t count) {
+    const std::size_t n = 2 * count;
+    return aligned(n) + 2 * aligned(n * latents) + (2 + remembered_by_any) * aligned(count * latents);
+  }
+  // For `count` captions with guidance, conditioning included.
   static constexpr std::size_t stack_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return aligned(n * Text::context_floats) + (M.text.pooled > 0 ? aligned(n * Text::pooled_floats) : 0) + aligned(n) +
-           2 * aligned(n * latents) + std::max(Text::stack_floats(Plan::inference, n), Net::stack_floats(Plan::inference, n));
+    return conditioning_floats(n) + std::max(Text::stack_floats(Plan::inference, n),
+                                             state_floats(count) + Net::stack_floats(Plan::inference, n));
   }
 
   // What the configuration asks for.
   static constexpr SamplingOptions defaults{.steps = M.sampler.steps,
                                             .guidance = static_cast<float>(M.sampler.guidance_percent) * 0.01f};
 
-  // How many of the steps are taken.
-  static std::size_t steps_from(float strength, std::size_t steps) {
-    return std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(strength * static_cast<float>(steps))));
+  static Course course(const SamplingOptions& o, float strength) {
+    return {o.steps, strength, static_cast<float>(M.sampler.shift_percent) * 0.01f};
   }
 
-  // within: batch captions. ids [2 * batch][length]: the captions, then what guidance leads away from (the second half is not
-  // read without guidance). z [batch][latents] receives the latents of caption i with the noise of seeds[i]; noise that is added
-  // later is drawn from the same seed, a stream for each step. Allocates nothing. False: cancelled.
+  // within: batch captions, ids [batch][length]. The result is on the stack, until the caller's Scope gives it back.
+  static Conditioning encode(const Context& within, const typename Text::Weights& text, const std::int32_t* ids) {
+    Context c = within;
+    float* context = c.stack.take(c.batch * Text::context_floats);
+    float* pooled = M.text.pooled > 0 ? c.stack.take(c.batch * Text::pooled_floats) : nullptr;
+    typename Text::Saved saved{};
+    Text::forward(c, text, ids, context, pooled, saved);
+    return {context, pooled};
+  }
+
+  // within: batch pictures. conditioning: of the captions, then (with guidance, options.guidance > 1) of what it leads away from.
+  // z [batch][latents] receives the latents. Allocates nothing. False: cancelled. Throws Error for a course that the sampler
+  // cannot take.
+  template <class OnStep>
+  static bool sample(const Context& within, const typename Net::Weights& net, const Conditioning& conditioning,
+                     const NoiseSchedule& schedule, const NoiseSource& noise, const SamplingOptions& options,
+                     const SamplingSource& source, float* z, OnStep&& on_step) {
+    const Sampler& sampler = options.sampler;
+    const Course course = Sampling::course(options, source.strength);
+    check_course(sampler, course);
+    constexpr Prediction prediction = M.sampler.prediction;
+    const float guidance = options.guidance;
+    Stack& stack = within.stack;
+    const std::size_t count = within.batch, floats = count * latents;
+    const bool guided = is_guided(guidance);
+    const std::size_t n = guided ? 2 * count : count;
+    Scope scope(stack);
+    Context c = within;
+    c.batch = n;
+    float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);
+    float *first = stack.take(floats), *estimate = stack.take(floats), *memory = stack.take(remembered_by_any * floats);
+    const auto draw = [&](float* into, std::uint64_t stream) {
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::span<float> normals{into + i * latents, latents};
+        const bool given = stream == 0 && !noise.initial.empty() && noise.initial[i] != nullptr;
+        if (given) std::copy_n(noise.initial[i], latents, normals.data());
+        else if (noise.torch.empty()) Random(noise.seeds[i], stream).normals(normals);
+        else noise.torch[i].normals(normals.data(), M.unet.latent_channels, latents / M.unet.latent_channels);
+      }
+    };
+    draw(first, 0);
+    if (source.pictures != nullptr) {
+      add_noise(start_of(sampler, schedule, course), source.pictures, first, z, floats);
+    } else {
+      const auto scale = static_cast<float>(noise_scale(sampler, schedule, course));
+      for (std::size_t i = 0; i < floats; ++i) z[i] = scale * first[i];
+    }
+    typename Net::Saved saved{};
+    const std::size_t steps = passes(sampler, course);
+    for (std::size_t step = 0; step < steps; ++step) {
+      const SamplingStep at = step_at(sampler, schedule, course, step);
+      std::fill_n(times, n, at.time);
+      std::copy_n(z, floats, input);
+      if (guided) std::copy_n(z, floats, input + floats);
+      Net::forward(c, net, input, times, conditioning, output, saved);
+      if (guided) guide(output + floats, output, guidance, output, floats);
+      std::copy_n(output, floats, estimate);
+      picture_of(prediction, at.from, z, estimate, floats);
+      sampler_step(
+          sampler, schedule, course, prediction, step, output, z, memory, input, [&](float* into) { draw(into, step + 1); }, floats);
+      if (source.painted != nullptr) {  // what is kept has the noise that z has: the first of the path, or new
+        if (at.to.sigma > 0.0) add_noise(at.to, source.pictures, renews_noise(sampler) ? input : first, input, floats);
+        keep(source.painted, at.to.sigma > 0.0 ? input : source.pictures, z, floats);
+      }
+      if (!detail::goes_on(on_step, Progress{step + 1, steps, {z, floats}, {estimate, floats}, 0, count})) return false;
+    }
+    return true;
+  }
+
+  // From captions: ids [2 * batch][length], the captions, then what guidance leads away from (the second half is not read without
+  // guidance), with the noise schedule of the configuration and the noise of seeds [batch].
   template <class OnStep>
   static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,
                   const std::int32_t* ids, const std::uint64_t* seeds, const SamplingOptions& options,
                   const SamplingSource& source, float* z, OnStep&& on_step) {
-    const SamplerKind kind = options.kind;
-    const float guidance = options.guidance;
-    const std::size_t steps = steps_from(source.strength, options.steps);
-    Stack& stack = within.stack;
-    const std::size_t count = within.batch;
-    const bool guided = is_guided(guidance);
-    const std::size_t n = guided ? 2 * count : count, floats = count * latents;
-    const float shift = static_cast<float>(M.sampler.shift_percent) * 0.01f;
-    Scope scope(stack);
+    Scope scope(within.stack);
     Context c = within;
-    c.batch = n;
-    float* context = stack.take(n * Text::context_floats);
-    float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
-    float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);
-    typename Text::Saved text_saved{};
-    Text::forward(c, text, ids, context, pooled, text_saved);
-    const auto time = [&](std::size_t step) {
-      if (source.strength == 1.0f) return step_time(step, steps, shift);
-      return shifted(source.strength * (1.0f - static_cast<float>(step) / static_cast<float>(steps)), shift);
-    };
-    for (std::size_t i = 0; i < count; ++i) Random(seeds[i], 0).normals({z + i * latents, latents});
-    if (source.pictures != nullptr) add_noise(noise_level(M.sampler.schedule, time(0)), source.pictures, z, z, floats);
-    typename Net::Saved saved{};
-    for (std::size_t step = 0; step < steps; ++step) {
-      const float from = time(step), to = time(step + 1);
-      std::fill_n(times, n, timestep(M.sampler.schedule, from));
-      std::copy_n(z, floats, input);
-      if (guided) std::copy_n(z, floats, input + floats);
-      Net::forward(c, net, input, times, {context, pooled}, output, saved);
-      if (guided) guide(output + floats, output, guidance, output, floats);
-      const NoiseLevel before = noise_level(M.sampler.schedule, from), after = noise_level(M.sampler.schedule, to);
-      switch (kind) {
-        case SamplerKind::ddim: {
-          ddim_step(M.sampler.prediction, before, after, output, z, floats);
-          if (source.painted != nullptr) {  // with the noise that sampling began with: the one that this path has
-            for (std::size_t i = 0; i < count; ++i) Random(seeds[i], 0).normals({input + i * latents, latents});
-            add_noise(after, source.pictures, input, input, floats);
-            keep(source.painted, input, z, floats);
-          }
-          break;
-        }
-        case SamplerKind::renoise: {
-          picture_of(M.sampler.prediction, before, z, output, floats);
-          if (source.painted != nullptr) keep(source.painted, source.pictures, output, floats);
-          if (step + 1 == steps) std::copy_n(output, floats, z);
-          for (std::size_t i = 0; i < count && step + 1 < steps; ++i) {
-            float* noise = z + i * latents;  // the old z is used up
-            Random(seeds[i], step + 1).normals({noise, latents});
-            add_noise(after, output + i * latents, noise, noise, latents);
-          }
-          break;
-        }
-      }
-      if (!detail::goes_on(on_step, Progress{step + 1, steps})) return false;
-    }
-    return true;
+    if (is_guided(options.guidance)) c.batch *= 2;
+    const Conditioning conditioning = encode(c, text, ids);
+    return sample(within, net, conditioning, NoiseSchedule(M.sampler.schedule), {.seeds = seeds}, options, source, z, on_step);
   }
   template <class OnStep>
   static bool run(const Context& within, const typename Text::Weights& text, const typename Net::Weights& net,

@@ -110,10 +110,6 @@ TEST_CASE("the picture between two times is that of a network which is sure of i
     }
 }
 
-TEST_CASE("every sampler has a name of its own", "[diffusion]") {
-  std::set<std::string> names;
-  for (const SamplerKind kind : sampler_kinds) names.insert(name_of(kind));
-  CHECK(names == std::set<std::string>{"ddim", "renoise"});
-  CHECK_THROWS_AS(name_of(static_cast<SamplerKind>(99)), Error);
+TEST_CASE("an enumerator that is none is an error", "[diffusion]") {
   CHECK_THROWS_AS(is_softmax(static_cast<AttentionKind>(99)), Error);
 }

@@ -11,6 +11,7 @@
 
 using namespace mobilediffusion;
 
+namespace test_sampling_cpp {
 namespace {
 
 using Tiny = Sampling<presets::tiny>;
@@ -46,19 +47,19 @@ struct Model {
 TEST_CASE("in one step all samplers are the same", "[diffusion]") {
   const Model model;
   for (const float guidance : {1.0f, 2.5f}) {
-    const auto ddim = model.draw({SamplerKind::ddim, 1, guidance}, {11, 12});
-    CHECK(model.draw({SamplerKind::renoise, 1, guidance}, {11, 12}) == ddim);
-    CHECK(model.draw({SamplerKind::renoise, 2, guidance}, {11, 12}) != ddim);
+    const auto ddim = model.draw({Ddim{}, 1, guidance}, {11, 12});
+    CHECK(model.draw({Renoise{}, 1, guidance}, {11, 12}) == ddim);
+    CHECK(model.draw({Renoise{}, 2, guidance}, {11, 12}) != ddim);
   }
 }
 
 TEST_CASE("noise added between steps depends on the seed alone", "[diffusion]") {
   const Model model;
-  const SamplingOptions four{SamplerKind::renoise, 4, 1.0f};
+  const SamplingOptions four{Renoise{}, 4, 1.0f};
   const auto both = model.draw(four, {11, 12});
   CHECK(model.draw(four, {11, 12}) == both);
   CHECK(model.draw(four, {11, 12}, 2) == both);
-  CHECK(model.draw({SamplerKind::ddim, 4, 1.0f}, {11, 12}) != both);
+  CHECK(model.draw({Ddim{}, 4, 1.0f}, {11, 12}) != both);
   // Each sample of a batch is what it is alone.
   const auto first = model.draw(four, {11}), second = model.draw(four, {12});
   for (std::size_t i = 0; i < latents; ++i) {
@@ -73,7 +74,7 @@ TEST_CASE("UFOGen's sampler in figures", "[diffusion]") {
   const Model model;
   const float middle = step_time(1, 2, static_cast<float>(presets::tiny.sampler.shift_percent) * 0.01f);
   const NoiseLevel level = noise_level(presets::tiny.sampler.schedule, middle);
-  const auto x = model.draw({SamplerKind::renoise, 1, 1.0f}, {11});
+  const auto x = model.draw({Renoise{}, 1, 1.0f}, {11});
   std::vector<float> noise(latents), z(latents);
   Random(11, 1).normals(noise);
   add_noise(level, x.data(), noise.data(), z.data(), latents);
@@ -91,7 +92,7 @@ TEST_CASE("UFOGen's sampler in figures", "[diffusion]") {
   const float time = timestep(presets::tiny.sampler.schedule, middle);
   Unet<presets::tiny.unet>::forward(c, *model.unet, z.data(), &time, {context.data(), pooled.data()}, out.data(), unet);
   picture_of(presets::tiny.sampler.prediction, level, z.data(), out.data(), latents);
-  const auto found = model.draw({SamplerKind::renoise, 2, 1.0f}, {11});
+  const auto found = model.draw({Renoise{}, 2, 1.0f}, {11});
   for (std::size_t i = 0; i < latents; ++i) CHECK(found[i] == Approx(out[i]).epsilon(1e-4).margin(1e-5));
 }
 
@@ -107,3 +108,5 @@ TEST_CASE("a callback may answer nothing: then sampling goes on", "[sampling]") 
   CHECK(detail::goes_on(counts, {2, 3}));
   CHECK_FALSE(detail::goes_on(counts, {3, 3}));
 }
+
+}  // namespace test_sampling_cpp

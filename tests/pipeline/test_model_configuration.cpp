@@ -6,6 +6,8 @@
 #include "catch.hpp"
 #include "io/temporary_folder.hpp"
 
+namespace test_model_configuration_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -65,3 +67,5 @@ TEST_CASE("models from before configurations had words are known by their number
   CHECK_THROWS_AS(read_configuration(file({{"mobilediffusion.fingerprint", "d85a0e3f802e06e3"}})), Error);
   CHECK_THROWS_AS(read_configuration(file({})), Error);
 }
+
+}  // namespace test_model_configuration_cpp

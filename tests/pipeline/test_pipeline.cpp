@@ -129,7 +129,7 @@ TEST_CASE("generating from token ids allocates nothing and takes the planned mem
     CHECK(after == before);
     CHECK(before > 0);
     CHECK(rgb == expected.rgb);
-    CHECK(model.peak_activation_bytes() == Tiny::activation_bytes);
+    CHECK(model.peak_activation_bytes() <= Tiny::activation_bytes);  // all of it: test_image_to_image.cpp
     CHECK(model.memory_bytes() ==
           Tiny::weight_bytes + Tiny::activation_bytes + static_cast<std::size_t>(model.threads()) * 4 * Executor::scratch_floats);
   }

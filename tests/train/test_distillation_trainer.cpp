@@ -111,7 +111,7 @@ TEST_CASE("one step of a perfect student is two of its teacher's, guidance inclu
   const auto draw = [&](const Unet<presets::tiny.unet>::Weights& w, std::size_t steps, float guidance) {
     Stack stack(memory);
     std::vector<float> z(4 * Tiny::latents);
-    Tiny::run({ex, stack, 4, false}, *teacher.text, w, tokens.data(), seeds.data(), {SamplerKind::ddim, steps, guidance},
+    Tiny::run({ex, stack, 4, false}, *teacher.text, w, tokens.data(), seeds.data(), {Ddim{}, steps, guidance},
               z.data(), [](Progress) { return true; });
     return z;
   };

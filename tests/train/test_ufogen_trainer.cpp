@@ -182,7 +182,7 @@ TEST_CASE("goals take the place of the pictures: a sampler's own for its own noi
   std::vector<std::uint64_t> seeds;
   for (std::size_t i = 0; i < n; ++i) seeds.push_back(trainer.noise_seed(i));
   std::vector<float> drawn(n * latents);
-  REQUIRE(Sampler::run(c, *base.text, trainer.generator.weights, captions.data(), seeds.data(), {SamplerKind::renoise, 1, 1.0f},
+  REQUIRE(Sampler::run(c, *base.text, trainer.generator.weights, captions.data(), seeds.data(), {Renoise{}, 1, 1.0f},
                        drawn.data(), [](Progress) { return true; }));
   std::vector<const float*> goals(n, nullptr);
   std::size_t from_noise = 0;

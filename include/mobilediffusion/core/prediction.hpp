@@ -10,6 +10,7 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 enum class Schedule { scaled_linear, cosine };
 enum class Prediction { epsilon, v, sample };  // what the UNet puts out: the noise, alpha eps - sigma x, or the picture
 
+// Switches over enumerations have no default: where one forgets an enumerator, our own build fails (-Werror=switch).
 constexpr const char* name_of(Schedule schedule) {
   switch (schedule) {
     case Schedule::scaled_linear:
@@ -29,22 +30,6 @@ constexpr const char* name_of(Prediction prediction) {
       return "sample";
   }
   throw Error("prediction: unknown kind");
-}
-
-// How a sampler goes from one time to the next: along the deterministic path (DDIM), or by putting new noise on the picture that
-// the network sees (UFOGen).
-enum class SamplerKind { ddim, renoise };
-inline constexpr SamplerKind sampler_kinds[] = {SamplerKind::ddim, SamplerKind::renoise};
-
-// Switches over enumerations have no default: where one forgets an enumerator, our own build fails (-Werror=switch).
-constexpr const char* name_of(SamplerKind kind) {
-  switch (kind) {
-    case SamplerKind::ddim:
-      return "ddim";
-    case SamplerKind::renoise:
-      return "renoise";
-  }
-  throw Error("sampler: unknown kind");
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -25,9 +25,11 @@ class NoiseSchedule {
 
   // Index i is the continuous time (i + 1) / 1000.
   explicit NoiseSchedule(Schedule schedule) : cosine_(schedule == Schedule::cosine) {
+    double product = 1;
     for (std::size_t i = 0; i < steps; ++i) {
       const double alpha = std::cos(0.5 * std::numbers::pi * static_cast<double>(i + 1) / static_cast<double>(steps));
-      signal_[i] = cosine_ ? alpha * alpha : detail::scaled_linear_product(i + 1);
+      product *= 1.0 - detail::scaled_linear_beta(i);
+      signal_[i] = cosine_ ? alpha * alpha : product;
     }
   }
   // The share of variance that each step replaces by noise. zero_terminal_snr: the last step becomes noise alone (Lin et al.,

@@ -11,13 +11,6 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
-// How to sample. A request may choose steps and guidance.
-struct SamplingOptions {
-  SamplerKind kind = SamplerKind::ddim;
-  std::size_t steps = 20;  // 1 to 1000
-  float guidance = 1.0f;   // >= 0; at most 1: none, half the work
-};
-
 // Whether a guidance means any: at most 1, and so the 0 of the cards of one-step models, is the prompt alone, as in diffusers.
 constexpr bool is_guided(float guidance) { return guidance > 1.0f; }
 

@@ -33,6 +33,15 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 using Sampler = std::variant<Ddim, Euler, EulerAncestral, DpmSolver, Lcm, Tcd, Pndm, Renoise>;
 
+// How to sample. A request may choose any of it.
+struct SamplingOptions {
+  Sampler sampler{};
+  std::size_t steps = 20;
+  float guidance = 1.0f;  // >= 0; at most 1: none, half the work
+
+  friend bool operator==(const SamplingOptions&, const SamplingOptions&) = default;
+};
+
 // f.operator()<S>() for each type of the list.
 template <class F>
 constexpr void for_each_sampler(F&& f) {
@@ -98,13 +107,13 @@ void sampler_step(const Sampler& sampler, const NoiseSchedule& schedule, const C
 
 // Throws Error for a course that the sampler cannot take.
 inline void check_course(const Sampler& sampler, const Course& c) {
-  const std::string name = "sampler " + std::string(name_of(sampler)) + ": ";
+  const std::string name = " for sampler " + std::string(name_of(sampler));
   if (!(c.strength > 0.0f && c.strength <= 1.0f))
-    throw Error(name + "strength: expected more than 0 and at most 1, found " + std::to_string(c.strength));
+    throw Error("strength: expected more than 0 and at most 1, found " + std::to_string(c.strength));
   const std::size_t most = std::visit([&](const auto& s) { return s.most_steps(c); }, sampler);
   if (c.steps < 1 || c.steps > most)
-    throw Error(name + "steps: expected 1 to " + std::to_string(most) +
-                (most < NoiseSchedule::steps ? " (the steps that its models were distilled for, times strength)" : "") +
+    throw Error("steps: expected 1 to " + std::to_string(most) +
+                (most < NoiseSchedule::steps ? name + " (those its models were distilled for, times strength)" : "") +
                 ", found " + std::to_string(c.steps));
 }
 

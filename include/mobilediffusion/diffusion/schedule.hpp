@@ -23,14 +23,15 @@ struct NoiseLevel {
 inline float shifted(float t, float s) { return s * t / (1.0f + (s - 1.0f) * t); }
 
 namespace detail {
-// Product of 1 - beta over the first `count` of Stable Diffusion's 1000 betas, 0.00085 to 0.012, linear in their square roots.
+// Stable Diffusion's 1000 betas, 0.00085 to 0.012, are linear in their square roots.
+inline double scaled_linear_beta(std::size_t i) {
+  const double first = std::sqrt(0.00085), last = std::sqrt(0.012), root = first + (last - first) * static_cast<double>(i) / 999.0;
+  return root * root;
+}
+// The product of 1 - beta over the first `count`.
 inline double scaled_linear_product(std::size_t count) {
-  const double first = std::sqrt(0.00085), last = std::sqrt(0.012);
   double product = 1;
-  for (std::size_t i = 0; i < count; ++i) {
-    const double root = first + (last - first) * static_cast<double>(i) / 999.0;
-    product *= 1.0 - root * root;
-  }
+  for (std::size_t i = 0; i < count; ++i) product *= 1.0 - scaled_linear_beta(i);
   return product;
 }
 }  // namespace detail

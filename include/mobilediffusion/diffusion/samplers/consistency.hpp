@@ -62,6 +62,8 @@ struct Lcm {
     }
   }
 
+  friend bool operator==(const Lcm&, const Lcm&) = default;
+
  private:
   detail::DistilledGrid grid() const { return {original_steps}; }
 };
@@ -93,6 +95,8 @@ struct Tcd {
     detail::renew(prediction, from, to, ratio * inner.sigma, std::sqrt(std::max(0.0, 1.0 - ratio * ratio)), output, z, scratch,
                   n);
   }
+
+  friend bool operator==(const Tcd&, const Tcd&) = default;
 
  private:
   detail::DistilledGrid grid() const { return {original_steps}; }

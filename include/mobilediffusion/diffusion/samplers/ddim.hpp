@@ -42,6 +42,8 @@ struct Ddim {
     detail::renew(prediction, from, to, std::sqrt(to.sigma * to.sigma - fresh * fresh), fresh, output, z, scratch, n);
   }
 
+  friend bool operator==(const Ddim&, const Ddim&) = default;
+
  private:
   detail::Grid grid() const { return {spacing, offset}; }
 };
@@ -75,6 +77,8 @@ struct Renoise {
       z[i] = last ? x : alpha * x + sigma * scratch[i];
     }
   }
+
+  friend bool operator==(const Renoise&, const Renoise&) = default;
 
  private:
   detail::Grid grid() const { return {spacing, offset}; }

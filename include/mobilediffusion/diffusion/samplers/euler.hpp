@@ -67,6 +67,8 @@ struct Euler {
     ddim_step(prediction, from, to, output, z, n);
   }
 
+  friend bool operator==(const Euler&, const Euler&) = default;
+
  private:
   detail::Grid grid() const { return {spacing, offset}; }
   detail::Place place(const NoiseSchedule& s, const Course& c, std::size_t k) const {
@@ -102,6 +104,8 @@ struct EulerAncestral {
     noise(scratch);
     detail::renew(prediction, from, to, to.alpha * down, to.alpha * up, output, z, scratch, n);
   }
+
+  friend bool operator==(const EulerAncestral&, const EulerAncestral&) = default;
 
  private:
   detail::Grid grid() const { return {spacing, offset}; }

@@ -74,6 +74,8 @@ struct DpmSolver {
     }
   }
 
+  friend bool operator==(const DpmSolver&, const DpmSolver&) = default;
+
  private:
   detail::Grid grid() const { return {spacing, offset, spacing == Spacing::leading || spacing == Spacing::linspace}; }
   double karras_ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const {
@@ -148,6 +150,8 @@ struct Pndm {
     }
     ddim_step(prediction, from, to, scratch, z, n);
   }
+
+  friend bool operator==(const Pndm&, const Pndm&) = default;
 
  private:
   detail::Grid grid() const { return {spacing, offset}; }

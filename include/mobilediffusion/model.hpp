@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded model: weights and tokenizer, read once, shared by any number of sessions that draw with it.
+#pragma once
+
+#include "core/begin.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "io/lora_file.hpp"
+#include "layers/packed_weights.hpp"
+#include "model_source.hpp"
+#include "sampling.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+
+// Copies share what was loaded, which never changes; the last of them and of their sessions frees it. F: what the weights are kept
+// and multiplied in. What was moved from may only be destroyed or assigned to.
+template <ModelConfig M, Format F = Format::fp32>
+class Model {
+ public:
+  using Weights = ModelWeights<M>;
+  static constexpr ModelConfig config = M;
+  static constexpr Format format = F;
+  static constexpr std::size_t parameters = reflect::parameters<Weights>();
+  static constexpr std::size_t weight_bytes = PackedWeights<Weights>::bytes(F);
+
+  // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into them, so
+  // that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and as
+  // read_lora does.
+  explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {})
+      : loaded_(std::make_shared<const Loaded>(path, ModelSource<M>(path), loras)) {}
+
+  const Weights& weights() const { return loaded().weights.weights(); }
+  const Tokenizer& tokenizer() const { return loaded().tokenizer; }
+  const Metadata& metadata() const { return loaded().metadata; }
+  // How it samples where a request does not say.
+  const SamplingOptions& sampling() const { return loaded().sampling; }
+  const NoiseSchedule& schedule() const { return loaded().schedule; }
+  // Held by it and its copies together.
+  std::size_t memory_bytes() const { return loaded().weights.bytes(); }
+
+ private:
+  struct Loaded {
+    Loaded(const std::filesystem::path& path, const ModelSource<M>& source, const std::vector<LoraFile>& loras)
+        : tokenizer(source.tokenizer()),
+          metadata(source.metadata()),
+          sampling(sampling_of(metadata, Sampling<M>::defaults, path.string())),
+          schedule(M.sampler.schedule),
+          weights(F) {
+      LoraMerge<Weights> merge(weights.weights(), loras);
+      source.read(weights.weights(),
+                  [&](const reflect::LeafView& leaf, std::span<const float> values) { weights.set(leaf, merge(leaf, values)); });
+      weights.finish();
+    }
+    Tokenizer tokenizer;
+    Metadata metadata;
+    SamplingOptions sampling;
+    NoiseSchedule schedule;
+    PackedWeights<Weights> weights;
+  };
+  const Loaded& loaded() const {
+    if (!loaded_) throw Error("model: expected a loaded one, found one that was moved from");
+    return *loaded_;
+  }
+
+  std::shared_ptr<const Loaded> loaded_;
+};
+
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"

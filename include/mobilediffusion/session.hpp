@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drawing with a loaded model: memory, threads and what a request says. A model has any number of sessions, each for one caller.
+#pragma once
+
+#include "core/begin.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/exclusive_use.hpp"
+#include "io/image.hpp"
+#include "model.hpp"
+
+namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+
+enum class NoiseKind {
+  counted,  // the library's own: any number of a stream costs the same, so pictures of a batch do not depend on each other
+  torch     // torch.Generator("cpu").manual_seed(seed): the pictures that diffusers draws for a seed
+};
+
+struct Request {
+  std::string prompt;
+  std::string negative{};  // what guidance leads away from; empty: no caption
+  std::uint64_t seed = 0;
+  std::optional<std::size_t> steps{};  // at least 1; default: what the model's file says, else the configuration
+  std::optional<float> guidance{};     // >= 0; at most 1: the prompt alone, half the work; default: likewise
+  std::optional<Sampler> sampler{};    // default: the one that the model was trained or published for
+  NoiseKind noise = NoiseKind::counted;
+  std::vector<float> latents{};  // the noise to begin with, instead of the seed's: [height][width][channels] of the latents
+};
+
+struct SessionOptions {
+  int threads = 0;        // 0: all that the process may use; more are cut to it (Executor)
+  std::size_t batch = 1;  // pictures that pass the networks together; memory grows with it
+  Observer* observer = nullptr;
+};
+
+// Drawing allocates no memory but the pictures and the tokenizer's own; it prints nothing and keeps no global state. Same request,
+// same bytes, on any number of threads. One caller at a time; a second one, and one inside the callback of the first, gets an
+// Error: make a session for each, of one model. In a process that was forked after the session was made it draws on one thread.
+// What was moved from may only be destroyed or assigned to.
+template <ModelConfig M, Format F = Format::fp32>
+class Session {
+  using Autoencoder = Vae<M.vae>;
+  using Drawing = Sampling<M>;
+  static constexpr std::size_t latents = Autoencoder::latent_floats, pixels = Autoencoder::picture_floats,
+                               cells = Autoencoder::latent_height * Autoencoder::latent_width;
+
+ public:
+  static constexpr ModelConfig config = M;
+  static constexpr Format format = F;
+  static constexpr std::size_t width = M.vae.width, height = M.vae.height, context_length = M.text.length;
+  static constexpr std::size_t latent_floats = latents;  // of a picture
+  // Everything that drawing needs besides weights and kernel scratch, with so many pictures in a batch.
+  static constexpr std::size_t activation_bytes_for(std::size_t batch) {
+    const std::size_t n = 2 * batch,
+                      preview = aligned(latents) + aligned(pixels) + Autoencoder::to_picture_floats(1);
+    return 4 * (aligned(batch * latents) + aligned(latents) + aligned(cells) + aligned(pixels) +
+                std::max({Drawing::stack_floats(batch),
+                          Drawing::conditioning_floats(n) + Drawing::state_floats(batch) + preview,
+                          Autoencoder::to_latents_floats(1)}));
+  }
+  static constexpr std::size_t activation_bytes = activation_bytes_for(1);
+
+  explicit Session(Model<M, F> model, const SessionOptions& options = {})
+      : model_(std::move(model)), batch_(options.batch), observer_(options.observer), executor_(options.threads) {
+    if (batch_ < 1 || batch_ > 1024) throw Error(detail::join({"batch: expected 1 to 1024, found ", batch_}));
+    model_.weights();  // throws for one that was moved from
+    activations_ = AlignedBuffer(activation_bytes_for(batch_) / 4);
+    initial_.resize(batch_);
+    generators_.assign(batch_, TorchNormals(0));
+  }
+
+  // A prompt of more tokens than the model reads is cut as diffusers cuts it (what of it: tokenizer().encode_prompt); an empty
+  // one draws without a caption. Throws Error for one that is not UTF-8 or over 65,536 bytes, for steps or guidance out of range,
+  // and for a session that was moved from. on_step(Progress) is called after every step; if it returns false, generation stops and
+  // the picture is empty (width 0).
+  template <class OnStep>
+  Image generate(const Request& request, OnStep&& on_step) {
+    return std::move(generate(std::span(&request, 1), on_step).front());
+  }
+  Image generate(const Request& request) {
+    return generate(request, [](Progress) { return true; });
+  }
+  // One picture for each request, in batches of those that follow each other with the same sampler, steps, guidance and kind of
+  // noise. All are checked before the first is begun. Once cancelled, those that are not done stay empty.
+  template <class OnStep>
+  std::vector<Image> generate(std::span<const Request> requests, OnStep&& on_step) {
+    std::vector<Image> images(requests.size());
+    run(requests, on_step, [&](Context& c, std::size_t i, float* z, float* picture) {
+      Image image(width, height);
+      to_picture(c, z, picture);
+      for (std::size_t k = 0; k < pixels; ++k) image.rgb[k] = to_byte(picture[k]);
+      images[i] = std::move(image);
+    });
+    return images;
+  }
+  std::vector<Image> generate(std::span<const Request> requests) {
+    return generate(requests, [](Progress) { return true; });
+  }
+
+  // The same from token ids (prompt, then negative; context_length each) into rgb [height][width][3]; allocates nothing.
+  // False: cancelled, rgb untouched.
+  template <class OnStep>
+  bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
+                std::span<std::uint8_t> rgb, OnStep&& on_step) {
+    const SamplingOptions options{model_.sampling().sampler, steps, guidance};
+    check(ids, options, 1.0f);
+    check_bytes("rgb", rgb.size());
+    const auto use = exclusive_use();
+    Stack stack(activations_);
+    Context c = context(stack);
+    float *z = stack.take(latents), *picture = stack.take(pixels);
+    if (!draw(c, ids.data(), {.seeds = &seed}, options, {}, z, on_step)) return false;
+    to_picture(c, z, picture);
+    for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = to_byte(picture[i]);
+    note_peak(stack);
+    return true;
+  }
+
+  // A request's latents [height][width][channels], scaled as the UNet has them: what decode() makes a picture of. Empty: cancelled.
+  template <class OnStep>
+  std::vector<float> generate_latents(const Request& request, OnStep&& on_step) {
+    std::vector<float> result;
+    run(std::span(&request, 1), on_step, [&](Context&, std::size_t, const float* z, float*) { result.assign(z, z + latents); });
+    return result;
+  }
+  std::vector<float> generate_latents(const Request& request) {
+    return generate_latents(request, [](Progress) { return true; });
+  }
+  // Throws Error for another number of latents, and for numbers that overflow.
+  Image decode(std::span<const float> z) {
+    check_latents(z.size());
+    const auto use = exclusive_use();
+    Stack stack(activations_);
+    Context c = context(stack);
+    Image image(width, height);
+    decode(c, z, image.rgb);
+    note_peak(stack);
+    return image;
+  }
+  // Latents of a picture; of an autoencoder that gives a distribution, its mean. Throws Error for one that is not width x height.
+  std::vector<float> encode(const Image& picture) {
+    check_size("picture", picture);
+    const auto use = exclusive_use();
+    Stack stack(activations_);
+    Context c = context(stack);
+    std::vector<float> z(latents);
+    encode(c, picture.rgb, z.data());
+    note_peak(stack);
+    return z;
+  }
+  // Inside the callback of this session, from what it was called with: what picture k of the batch looks like so far.
+  Image preview(const Progress& progress, std::size_t k = 0) {
+    if (running_ == nullptr || progress.estimate.size() != progress.pictures * latents || k >= progress.pictures)
+      throw Error("preview: expected a call inside the callback, with its progress and one of its pictures");
+    Image image(width, height);
+    decode(*running_, progress.estimate.subspan(k * latents, latents), image.rgb);
+    return image;
+  }
+
+  // A picture of the prompt that resembles the one given, the less the greater the strength (in (0, 1]): noise is added as it is
+  // at that share of the way to noise, and taken away again in that share of the steps, at least one (Meng et al., arXiv
+  // 2108.01073). Throws Error for a picture that is not width x height, and as generate does. Cancelled: an empty picture.
+  template <class OnStep>
+  Image image_to_image(const Image& picture, const Request& request, float strength, OnStep&& on_step) {
+    check_size("picture", picture);
+    return edit(picture, {}, request, strength, on_step);
+  }
+  Image image_to_image(const Image& picture, const Request& request, float strength = 0.6f) {
+    return image_to_image(picture, request, strength, [](Progress) { return true; });
+  }
+
+  // What steps default to where the model's are fewer: a single one, from noise alone, would not see what is kept.
+  static constexpr std::size_t inpaint_steps = 4;
+  // The picture with the prompt painted where the mask is white. Where it is black, the picture stays byte for byte; between,
+  // both are mixed. The prompt is of the whole picture. Noise in what is kept follows the sampler's times (Lugmayr et al., arXiv
+  // 2201.09865, section 4.1). strength: below 1, what is painted over still shows through. Throws Error for a picture or mask
+  // that is not width x height, a mask that is black alone, and as generate does.
+  template <class OnStep>
+  Image inpaint(const Image& picture, const Image& mask, const Request& request, float strength, OnStep&& on_step) {
+    check_size("picture", picture);
+    check_size("mask", mask);
+    return edit(picture, mask.rgb, request, strength, on_step);
+  }
+  Image inpaint(const Image& picture, const Image& mask, const Request& request, float strength = 1.0f) {
+    return inpaint(picture, mask, request, strength, [](Progress) { return true; });
+  }
+
+  // Both from token ids, as generate; picture, mask (empty: paint everything) and rgb: [height][width][3]; rgb may be picture.
+  // Allocates nothing. False: cancelled, rgb untouched.
+  template <class OnStep>
+  bool edit(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
+            std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
+            std::span<std::uint8_t> rgb, OnStep&& on_step) {
+    return edit(ids, NoiseSource{.seeds = &seed}, {model_.sampling().sampler, steps, guidance}, picture, mask, strength, rgb,
+                on_step);
+  }
+
+  const Model<M, F>& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return model_.tokenizer(); }
+  const Metadata& metadata() const { return model_.metadata(); }
+  const SamplingOptions& sampling() const { return model_.sampling(); }
+  int threads() const { return executor_.threads(); }
+  std::size_t batch() const { return batch_; }
+  // Held by this object alone: activations, kernel scratch.
+  std::size_t memory_bytes() const { return activations_.bytes() + executor_.scratch_bytes(); }
+  // The most of activation_bytes that drawing has used so far.
+  std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
+
+ private:
+  using Ids = std::array<std::int32_t, 2 * context_length>;  // prompt, then negative
+
+  // Held while the memory is in use. Throws Error where it is already.
+  ExclusiveUse::Guard exclusive_use() {
+    check_usable();
+    return {use_, "session: expected one caller at a time, found two, or a call from inside its own callback; make one for each"};
+  }
+  void check_usable() const {
+    if (!executor_.usable()) throw Error("session: expected one that is in use, found one that was moved from");
+  }
+  Context context(Stack& stack) const {
+    return {.executor = executor_, .stack = stack, .batch = 1, .packed = true, .format = F, .observer = observer_};
+  }
+  void note_peak(const Stack& stack) { peak_activation_bytes_ = std::max(peak_activation_bytes_, 4 * stack.peak()); }
+
+  SamplingOptions options_of(const Request& request) const {
+    const SamplingOptions& own = model_.sampling();
+    return {request.sampler.value_or(own.sampler), request.steps.value_or(own.steps), request.guidance.value_or(own.guidance)};
+  }
+  Ids encode_prompts(const Request& request) const {
+    Ids ids{};
+    const auto prompt = tokenizer().encode(request.prompt, context_length);
+    const auto negative = encode_negative(request.negative);
+    std::copy(prompt.begin(), prompt.end(), ids.begin());
+    std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
+    return ids;
+  }
+  std::vector<std::int32_t> encode_negative(const std::string& text) const {
+    try {
+      return tokenizer().encode(text, context_length);
+    } catch (const Error& e) {
+      throw Error(std::string("negative ") + e.what());
+    }
+  }
+  static void check(std::span<const std::int32_t> ids, const SamplingOptions& o, float strength) {
+    check_course(o.sampler, Drawing::course(o, strength));
+    if (!(o.guidance >= 0.0f) || !std::isfinite(o.guidance))
+      throw Error("guidance: expected a number of at least 0, found " + std::to_string(o.guidance));
+    for (std::int32_t id : ids)
+      if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
+        throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
+  }
+  static void check_bytes(const char* what, std::size_t bytes) {
+    if (bytes != pixels) throw Error(detail::join({what, ": expected ", pixels, " bytes, found ", bytes}));
+  }
+  static void check_latents(std::size_t n) {
+    if (n != latents)
+      throw Error(detail::join({"latents: expected ", latents, " numbers (", Autoencoder::latent_height, " x ",
+                                Autoencoder::latent_width, " x ", M.vae.latent_channels, "), found ", n}));
+  }
+  static void check_size(const char* what, const Image& image) {
+    if (image.width != width || image.height != height)
+      throw Error(detail::join({what, ": expected ", width, " x ", height, " pixels, found ", image.width, " x ", image.height}));
+    check_bytes(what, image.rgb.size());
+  }
+
+  // The requests, a batch after the other. finish(c, i, z, picture): the latents of request i are in z; picture is room for one.
+  template <class OnStep, class Finish>
+  void run(std::span<const Request> requests, OnStep& on_step, Finish&& finish) {
+    check_usable();
+    std::vector<Ids> prompts;
+    std::vector<SamplingOptions> options;
+    for (const Request& r : requests) {
+      prompts.push_back(encode_prompts(r));
+      options.push_back(options_of(r));
+      check(prompts.back(), options.back(), 1.0f);
+      if (!r.latents.empty()) check_latents(r.latents.size());
+    }
+    const auto use = exclusive_use();
+    std::vector<std::int32_t> ids(2 * batch_ * context_length);
+    std::vector<std::uint64_t> seeds(batch_);
+    for (std::size_t first = 0, n = 0; first < requests.size(); first += n) {
+      n = 1;
+      while (n < batch_ && first + n < requests.size() && options[first + n] == options[first] &&
+             requests[first + n].noise == requests[first].noise)
+        ++n;
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto prompt = prompts[first + i].begin(), negative = prompt + context_length;
+        std::copy(prompt, negative, ids.begin() + static_cast<std::ptrdiff_t>(i * context_length));
+        std::copy(negative, prompts[first + i].end(), ids.begin() + static_cast<std::ptrdiff_t>((n + i) * context_length));
+        seeds[i] = requests[first + i].seed;
+      }
+      Stack stack(activations_);
+      Context c = context(stack);
+      c.batch = n;
+      float *z = stack.take(n * latents), *picture = stack.take(pixels);
+      const auto report = [&](Progress p) {
+        p.first = first;
+        return detail::goes_on(on_step, p);
+      };
+      if (!draw(c, ids.data(), noise_of(requests.subspan(first, n), seeds.data()), options[first], {}, z, report)) return;
+      c.batch = 1;
+      for (std::size_t i = 0; i < n; ++i) finish(c, first + i, z + i * latents, picture);
+      note_peak(stack);
+    }
+  }
+  NoiseSource noise_of(std::span<const Request> requests, const std::uint64_t* seeds) {
+    NoiseSource noise{.seeds = seeds};
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      initial_[i] = requests[i].latents.empty() ? nullptr : requests[i].latents.data();
+    noise.initial = std::span(initial_).first(requests.size());
+    if (requests[0].noise == NoiseKind::torch) {
+      for (std::size_t i = 0; i < requests.size(); ++i) generators_[i] = TorchNormals(requests[i].seed);
+      noise.torch = std::span(generators_).first(requests.size());
+    }
+    return noise;
+  }
+
+  // within: c.batch pictures. z receives their latents.
+  template <class OnStep>
+  bool draw(Context& c, const std::int32_t* ids, const NoiseSource& noise, const SamplingOptions& o, const SamplingSource& source,
+            float* z, OnStep&& on_step) {
+    Scope scope(c.stack);
+    Context captions = c, alone = c;
+    if (is_guided(o.guidance)) captions.batch *= 2;
+    alone.batch = 1;
+    const Conditioning conditioning = Drawing::encode(captions, model_.weights().text_encoder, ids);
+    running_ = &alone;
+    struct Reset {
+      Context*& running;
+      ~Reset() { running = nullptr; }
+    } const reset{running_};
+    return Drawing::sample(c, model_.weights().unet, conditioning, model_.schedule(), noise, o, source, z, on_step);
+  }
+
+  Image edit(const Image& picture, std::span<const std::uint8_t> mask, const Request& request, float strength, auto&& on_step) {
+    const Ids ids = encode_prompts(request);
+    SamplingOptions o = options_of(request);
+    if (!mask.empty() && !request.steps) o.steps = std::max(o.steps, inpaint_steps);
+    if (!request.latents.empty()) check_latents(request.latents.size());
+    Image image(width, height);
+    if (!edit(ids, noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb, on_step)) return {};
+    return image;
+  }
+  template <class OnStep>
+  bool edit(std::span<const std::int32_t> ids, const NoiseSource& noise, const SamplingOptions& o,
+            std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
+            std::span<std::uint8_t> rgb, OnStep&& on_step) {
+    if (!(strength > 0.0f && strength <= 1.0f))
+      throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
+    check(ids, o, strength);
+    check_bytes("rgb", rgb.size());
+    check_bytes("picture", picture.size());
+    if (!mask.empty()) check_bytes("mask", mask.size());
+    const auto use = exclusive_use();
+    Stack stack(activations_);
+    Context c = context(stack);
+    float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);
+    if (!mask.empty()) shrink(mask, painted);
+    encode(c, picture, known, image);
+    if (!draw(c, ids.data(), noise, o, {known, strength, mask.empty() ? nullptr : painted}, z, on_step)) return false;
+    to_picture(c, z, image);
+    for (std::size_t i = 0; i < rgb.size(); ++i) {
+      const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
+      const std::uint8_t drawn = to_byte(image[i]);
+      rgb[i] =
+          static_cast<std::uint8_t>(static_cast<float>(picture[i]) * (1.0f - share) + static_cast<float>(drawn) * share + 0.5f);
+    }
+    note_peak(stack);
+    return true;
+  }
+
+  void encode(Context& c, std::span<const std::uint8_t> picture, float* z, float* image) const {
+    for (std::size_t i = 0; i < pixels; ++i) image[i] = static_cast<float>(picture[i]) / 127.5f - 1.0f;
+    Autoencoder::to_latents(c, model_.weights().vae, image, z);
+  }
+  void encode(Context& c, std::span<const std::uint8_t> picture, float* z) const {
+    Scope scope(c.stack);
+    encode(c, picture, z, c.stack.take(pixels));
+  }
+  void decode(Context& c, std::span<const float> latents_in, std::span<std::uint8_t> rgb) const {
+    Scope scope(c.stack);
+    float *z = c.stack.take(latents), *picture = c.stack.take(pixels);
+    std::copy(latents_in.begin(), latents_in.end(), z);
+    to_picture(c, z, picture);
+    for (std::size_t i = 0; i < pixels; ++i) rgb[i] = to_byte(picture[i]);
+  }
+  // Uses z up. Throws Error where numbers have overflowed: not a black picture instead.
+  void to_picture(Context& c, float* z, float* picture) const {
+    check_numbers(z, latents);
+    Autoencoder::to_picture(c, model_.weights().vae, z, picture);
+    check_numbers(picture, pixels);
+  }
+  // Beyond the limit, sums of squares in norms overflow, and what comes out is finite but flat.
+  static void check_numbers(const float* values, std::size_t n) {
+    constexpr float limit = 1e15f;
+    if (!std::all_of(values, values + n, [](float x) { return std::abs(x) <= limit; }))
+      throw Error("numbers overflowed while drawing: the weights, the scale of an adapter or guidance are too large");
+  }
+  static std::uint8_t to_byte(float value) {
+    const float v = value * 127.5f + 127.5f;
+    return static_cast<std::uint8_t>(v > 0.0f ? std::min(v, 255.0f) + 0.5f : 0.0f);  // NaN: black
+  }
+
+  // In [0, 1]: how much of a pixel is painted.
+  static float opacity(std::span<const std::uint8_t> mask, std::size_t pixel) {
+    const std::uint8_t* p = &mask[3 * pixel];
+    return static_cast<float>(p[0] + p[1] + p[2]) / 765.0f;
+  }
+  // A place of the latents is painted as much as any of its pixels is. Throws Error where none is.
+  static void shrink(std::span<const std::uint8_t> mask, float* painted) {
+    constexpr std::size_t factor = height / Autoencoder::latent_height;
+    std::fill_n(painted, cells, 0.0f);
+    for (std::size_t y = 0; y < height; ++y)
+      for (std::size_t x = 0; x < width; ++x) {
+        float& cell = painted[y / factor * Autoencoder::latent_width + x / factor];
+        cell = std::max(cell, opacity(mask, y * width + x));
+      }
+    if (std::all_of(painted, painted + cells, [](float p) { return p == 0.0f; }))
+      throw Error("mask: expected white where to paint, found black alone");
+  }
+
+  ExclusiveUse use_;
+  Model<M, F> model_;
+  std::size_t batch_;
+  Observer* observer_;
+  Executor executor_;
+  AlignedBuffer activations_;
+  std::vector<const float*> initial_;
+  std::vector<TorchNormals> generators_;
+  Context* running_ = nullptr;  // while a callback may be called
+  std::size_t peak_activation_bytes_ = 0;
+};
+
+}  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
+
+#include "core/end.hpp"
