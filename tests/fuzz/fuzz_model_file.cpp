@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model's one file: its tensors, configuration, how it samples, and the tokenizer in its metadata. The input is a header, a zero
-// byte and a sentencepiece model, whose base64 takes the place of the header's first '@'.
+// A model's one file: its tensors, configuration, how it samples, and the tokenizer in its metadata. The input is a header, a
+// zero byte and a sentencepiece model, whose base64 takes the place of the header's first '@'.
 #include <vector>
 
 #include "fuzz.hpp"

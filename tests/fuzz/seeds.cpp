@@ -165,6 +165,51 @@ void model_seeds() {
        "=== unet/config.json\n" + std::string(2000, '[') + "\n=== tokenizer/tokenizer_config.json\n" + std::string(2000, '['));
 }
 
+// The same model as a one-file checkpoint of the LDM layout, and other files that are known for what they are.
+void checkpoint_seeds() {
+  using namespace md::detail;
+  std::vector<float> memory(md::reflect::storage_floats<md::ModelWeights<fuzz::toy>>());
+  md::ModelWeights<fuzz::toy> weights{};
+  md::reflect::bind(weights, memory.data());
+  const std::vector<std::string_view> blocks{"encoder.down.0.block.0.x", "decoder.up.0.block.0.x"},
+      layers{"transformer.resblocks.0.x"};
+  const LdmNames unet = ldm_unet_names(ldm_blocks(1, 1, 2)), vae = ldm_vae_names(blocks), text = ldm_text_names(layers, true);
+  const auto header = [&](bool open_clip) {
+    std::vector<md::TensorToWrite> tensors, networks;
+    md::list_weights(networks, "unet.", weights.unet, md::Dtype::f16);
+    md::list_weights(networks, "vae.", weights.vae, md::Dtype::f16);
+    md::list_weights(networks, "text.", weights.text_encoder, md::Dtype::f16);
+    for (const md::TensorToWrite& t : networks) {
+      const std::string name = t.name.substr(t.name.find('.') + 1), whole = name_of_whole(name);
+      std::vector<std::size_t> shape = t.shape;
+      std::string out;
+      if (t.name.starts_with("unet.")) out = "model.diffusion_model." + unet.to_ldm(name);
+      else if (t.name.starts_with("vae.")) out = "first_stage_model." + vae.to_ldm(name);
+      else if (!open_clip) out = "cond_stage_model.transformer." + name;
+      else out = "cond_stage_model.model." + text.to_ldm(whole);
+      if (open_clip && t.name.starts_with("text.") && whole != name) {
+        if (name.find(".q_proj.") == std::string::npos) continue;
+        shape[0] *= 3;
+      }
+      tensors.push_back(zeros(out, md::Dtype::f16, shape));
+    }
+    tensors.push_back(zeros("model_ema.decay", md::Dtype::f32, {}));
+    tensors.push_back(zeros("global_step", md::Dtype::i64, {}));
+    return header_of(file_of(tensors, {}));
+  };
+  seed("checkpoint", "valid", header(false));
+  seed("checkpoint", "valid-open-clip", header(true));
+  const auto one = [&](const char* file, const char* name, std::vector<std::size_t> shape) {
+    seed("checkpoint", file, header_of(file_of(std::vector{zeros(name, md::Dtype::f8_e4m3, std::move(shape))}, {})));
+  };
+  one("lora", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight", {4, 768});
+  one("embedding", "emb_params", {2, 768});
+  one("controlnet", "control_model.input_hint_block.0.weight", {1});
+  one("tiny-vae", "decoder.layers.0.weight", {1});
+  one("numbers", "model.diffusion_model.output_blocks.999.2.conv.weight", {0});
+  one("thirds", "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight", {4, 0});
+}
+
 void text_seeds() {
   seed("png_text", "valid",
        "IHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0\n--\ntEXtprompt\0a red apple\n--\niTXtprompt\0\0\0en\0\0caf\xC3\xA9\n--\nIEND"s);
@@ -193,6 +238,7 @@ int main(int argc, char** argv) {
   state_seeds();
   tokenizer_seeds();
   model_seeds();
+  checkpoint_seeds();
   text_seeds();
   return 0;
 }
