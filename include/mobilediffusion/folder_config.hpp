@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The configuration files of a folder of the diffusers layout, as far as tensors cannot show what they say: heads, norms,
-// activations, scaling, the noise schedule. What differs from the compiled model is refused by name, since it would only show in
-// the pictures.
+// activations, scaling. What differs from the compiled model is refused by name, since it would only show in the pictures.
 #pragma once
 
 #include "core/begin.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -16,8 +14,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "config/config.hpp"
 #include "io/json.hpp"
@@ -202,89 +198,6 @@ inline void check_text_encoder_config(const std::filesystem::path& path, const T
   file.expect("hidden_act", {activation}, "quick_gelu");
   file.expect("num_attention_heads", {c.heads}, 8);
   file.expect("layer_norm_eps", 1e-5);
-}
-
-// diffusers' schedulers. The noise schedule and what the network puts out must be the model's, and so must whatever changes
-// pictures under any sampler. How diffusers would step (its class, spacing and offset of steps, Karras' noise levels, orders,
-// what stands behind the last step) is not asked: models are drawn with this library's samplers.
-inline void check_scheduler_config(const std::filesystem::path& path, const SamplerConfig& c) {
-  ConfigFile file(path);
-  static constexpr std::array<std::string_view, 14> known{"DDIM",
-                                                          "DDPM",
-                                                          "PNDM",
-                                                          "EulerDiscrete",
-                                                          "EulerAncestralDiscrete",
-                                                          "DPMSolverMultistep",
-                                                          "DPMSolverSinglestep",
-                                                          "DPMSolverSDE",
-                                                          "LMSDiscrete",
-                                                          "HeunDiscrete",
-                                                          "KDPM2Discrete",
-                                                          "KDPM2AncestralDiscrete",
-                                                          "UniPCMultistep",
-                                                          "DEISMultistep"};
-  const nlohmann::json name = file.value("_class_name", "PNDMScheduler");
-  std::string_view kind = name.is_string() ? std::string_view(name.get_ref<const std::string&>()) : std::string_view();
-  if (kind.starts_with("Flax")) kind.remove_prefix(4);
-  if (kind.ends_with("Scheduler")) kind.remove_suffix(std::string_view("Scheduler").size());
-  if (kind == "LCM" || kind == "TCD")
-    file.refuse("_class_name",
-                "the scheduler of a model that DDIM draws with (models distilled for LCM or TCD are not read so far)", name);
-  if (std::find(known.begin(), known.end(), kind) == known.end())
-    file.refuse("_class_name", "a scheduler of diffusion in discrete steps, such as DDIMScheduler", name);
-
-  const char* const prediction = c.prediction == Prediction::v         ? "v_prediction"
-                                 : c.prediction == Prediction::epsilon ? "epsilon"
-                                                                       : "sample";
-  if (const nlohmann::json found = file.value("prediction_type", "epsilon"); found != prediction)
-    file.refuse("prediction_type", join({prediction, " (the configuration's `sampler.prediction`)"}), found);
-  if (c.schedule == Schedule::scaled_linear) {
-    file.expect("beta_schedule", {"scaled_linear"}, "linear");
-    file.expect("beta_start", {0.00085}, 0.0001);
-    file.expect("beta_end", {0.012}, 0.02);
-  } else {  // diffusers has no name for the others
-    for (const char* field : {"beta_schedule", "beta_start", "beta_end"}) file.expect(field, nullptr);
-  }
-  file.expect("trained_betas", nullptr);
-  file.expect("num_train_timesteps", 1000);
-  file.expect("rescale_betas_zero_snr", false);
-  file.expect("thresholding", false);
-  file.expect("timestep_type", "discrete");
-  const bool clips = kind == "DDIM" || kind == "DDPM";  // the others do not look at it
-  file.expect("clip_sample", {false}, clips);
-  file.expect("variance_type", {nullptr, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"}, nullptr);
-  for (const char* off : {"use_flow_sigmas", "use_dynamic_shifting"}) file.expect(off, false);
-  file.ignore({"timestep_spacing",
-               "steps_offset",
-               "set_alpha_to_one",
-               "skip_prk_steps",
-               "use_karras_sigmas",
-               "use_exponential_sigmas",
-               "use_beta_sigmas",
-               "use_lu_lambdas",
-               "final_sigmas_type",
-               "interpolation_type",
-               "sigma_min",
-               "sigma_max",
-               "solver_order",
-               "solver_type",
-               "solver_p",
-               "algorithm_type",
-               "lower_order_final",
-               "euler_at_final",
-               "lambda_min_clipped",
-               "predict_x0",
-               "predict_epsilon",
-               "disable_corrector",
-               "clip_sample_range",
-               "dynamic_thresholding_ratio",
-               "sample_max_value",
-               "noise_sampler_seed",
-               "flow_shift",
-               "time_shift_type",
-               "original_inference_steps",
-               "timestep_scaling"});
-  file.finish();
 }
 
 }  // namespace detail

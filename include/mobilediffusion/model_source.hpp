@@ -20,6 +20,7 @@
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
 #include "model_kind.hpp"
+#include "scheduler_config.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -186,7 +187,7 @@ class ModelSource {
     check("unet", "config.json", detail::check_unet_config, M.unet);
     check("vae", "config.json", detail::check_vae_config, M.vae);
     check("text_encoder", "config.json", detail::check_text_encoder_config, M.text);
-    check("scheduler", "scheduler_config.json", detail::check_scheduler_config, M.sampler);
+    check("scheduler", "scheduler_config.json", read_scheduler_config, M.sampler);
   }
 
   std::filesystem::path path_, vocabulary_;

@@ -2,6 +2,7 @@
 // The configuration files of a folder: what published ones say is accepted, what changes pictures is refused by name.
 #include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/folder_config.hpp>
+#include <mobilediffusion/scheduler_config.hpp>
 
 #include "../io/temporary_folder.hpp"
 #include "catch.hpp"
@@ -97,12 +98,10 @@ TEST_CASE("configurations as they are published are the presets'", "[pipeline]")
   CHECK(refusal(detail::check_vae_config, with(sd_vae, "scaling_factor", 0.18215f), presets::sd_vae).empty());
   CHECK(refusal(detail::check_text_encoder_config, sd15_text, presets::clip_l).empty());
   CHECK(refusal(detail::check_text_encoder_config, without(sd15_text, "hidden_act"), presets::clip_l).empty());
-  CHECK(refusal(detail::check_scheduler_config, sd15_scheduler, presets::sd15.sampler).empty());
-  CHECK(refusal(detail::check_scheduler_config, turbo_scheduler, presets::sd15.sampler).empty());
-  CHECK(refusal(detail::check_scheduler_config, with(sd15_scheduler, "prediction_type", "v_prediction"), presets::sd21.sampler)
-            .empty());
-  CHECK(refusal(detail::check_scheduler_config, with(sd15_scheduler, "_class_name", "FlaxPNDMScheduler"), presets::sd15.sampler)
-            .empty());
+  CHECK(refusal(read_scheduler_config, sd15_scheduler, presets::sd15.sampler).empty());
+  CHECK(refusal(read_scheduler_config, turbo_scheduler, presets::sd15.sampler).empty());
+  CHECK(refusal(read_scheduler_config, with(sd15_scheduler, "prediction_type", "v_prediction"), presets::sd21.sampler).empty());
+  CHECK(refusal(read_scheduler_config, with(sd15_scheduler, "_class_name", "FlaxPNDMScheduler"), presets::sd15.sampler).empty());
 }
 
 TEST_CASE("a UNet's configuration that contradicts the preset is refused by the field's name", "[pipeline]") {
@@ -178,41 +177,111 @@ TEST_CASE("the other networks' configurations that contradict the preset are ref
 TEST_CASE("a scheduler that means other pictures is refused by the field's name", "[pipeline]") {
   const Checker refusal;
   const auto scheduler = [&](const char* field, const json& value) {
-    return refusal(detail::check_scheduler_config, with(sd15_scheduler, field, value), presets::sd15.sampler);
+    return refusal(read_scheduler_config, with(sd15_scheduler, field, value), presets::sd15.sampler);
   };
-  const auto lacking = [&](const char* field) {
-    return refusal(detail::check_scheduler_config, without(sd15_scheduler, field), presets::sd15.sampler);
+  const auto of_class = [&](const char* name, const char* field, const json& value) {
+    return refusal(read_scheduler_config, with(with(sd15_scheduler, "_class_name", name), field, value), presets::sd15.sampler);
   };
-  expect(scheduler("rescale_betas_zero_snr", true), "rescale_betas_zero_snr: expected false, found true");
-  expect(scheduler("beta_schedule", "linear"), "beta_schedule: expected \"scaled_linear\", found \"linear\"");
-  expect(scheduler("beta_schedule", "squaredcos_cap_v2"), "beta_schedule: ");
-  expect(scheduler("beta_start", 0.0001), "beta_start: expected 0.00085, found 0.0001");
-  expect(scheduler("beta_end", 0.02), "beta_end: expected 0.012, found 0.02");
-  expect(lacking("beta_schedule"), "beta_schedule: expected \"scaled_linear\", found none, which means \"linear\"");
-  expect(lacking("beta_start"), "beta_start: expected 0.00085, found none, which means 0.0001");
-  expect(lacking("beta_end"), "beta_end: expected 0.012, found none, which means 0.02");
-  expect(scheduler("trained_betas", {0.1, 0.2}), "trained_betas: expected null, found [0.1,0.2]");
+  expect(scheduler("beta_schedule", "sigmoid"),
+         "beta_schedule: expected \"linear\" or \"scaled_linear\" or \"squaredcos_cap_v2\", found \"sigmoid\"");
+  expect(scheduler("beta_start", "0.1"), "beta_start: expected a number from 0.0 to 1.0, found \"0.1\"");
+  expect(scheduler("beta_end", 1.5), "beta_end: expected a number from 0.0 to 1.0, found 1.5");
+  expect(scheduler("trained_betas", {0.1, 0.2}), "trained_betas: expected null or 1000 numbers between 0 and 1, found [0.1,0.2]");
   expect(scheduler("num_train_timesteps", 500), "num_train_timesteps: expected 1000, found 500");
   expect(scheduler("thresholding", true), "thresholding: expected false, found true");
   expect(scheduler("clip_sample", true), "clip_sample: expected false, found true");
-  CHECK(lacking("clip_sample").empty());
+  expect(scheduler("skip_prk_steps", false), "skip_prk_steps: expected true, found false");
+  expect(refusal(read_scheduler_config, without(sd15_scheduler, "skip_prk_steps"), presets::sd15.sampler),
+         "skip_prk_steps: expected true, found none, which means false");
+  expect(scheduler("timestep_spacing", "log"), "timestep_spacing: expected \"leading\" or \"trailing\" or \"linspace\"");
+  expect(scheduler("steps_offset", -1), "steps_offset: expected a whole number from 0 to 999, found -1");
+  expect(scheduler("steps_offset", 0.5), "steps_offset: expected a whole number");
+  expect(scheduler("set_alpha_to_one", 1), "set_alpha_to_one: expected true or false, found 1");
+  expect(scheduler("use_flow_sigmas", true), "use_flow_sigmas: expected false, found true");
+  expect(scheduler("variance_type", "learned"), "variance_type: expected null, found \"learned\"");
+
   const json ddim = with(sd15_scheduler, "_class_name", "DDIMScheduler");
-  CHECK(refusal(detail::check_scheduler_config, ddim, presets::sd15.sampler).empty());
-  expect(refusal(detail::check_scheduler_config, without(ddim, "clip_sample"), presets::sd15.sampler),
+  expect(refusal(read_scheduler_config, without(ddim, "clip_sample"), presets::sd15.sampler),
          "clip_sample: expected false, found none, which means true");
+  expect(of_class("DDIMScheduler", "rescale_betas_zero_snr", true),
+         "rescale_betas_zero_snr: expected false with prediction_type");
+  CHECK(of_class("EulerDiscreteScheduler", "rescale_betas_zero_snr", true).empty());
+  CHECK(scheduler("rescale_betas_zero_snr", true).empty());  // diffusers' PNDM does not look at it
+  expect(of_class("EulerDiscreteScheduler", "interpolation_type", "log_linear"), "interpolation_type: expected \"linear\"");
+  expect(of_class("EulerDiscreteScheduler", "use_exponential_sigmas", true), "use_exponential_sigmas: expected false");
+  expect(of_class("EulerDiscreteScheduler", "timestep_type", "continuous"), "timestep_type: expected \"discrete\"");
+  expect(of_class("EulerDiscreteScheduler", "final_sigmas_type", "x"), "final_sigmas_type: expected \"zero\" or \"sigma_min\"");
+  expect(of_class("DPMSolverMultistepScheduler", "algorithm_type", "dpmsolver"), "algorithm_type: expected \"dpmsolver++\"");
+  expect(of_class("DPMSolverMultistepScheduler", "algorithm_type", "sde-dpmsolver++"), "algorithm_type: ");
+  expect(of_class("DPMSolverMultistepScheduler", "solver_order", 4),
+         "solver_order: expected a whole number from 1 to 3, found 4");
+  expect(of_class("DPMSolverMultistepScheduler", "solver_type", "x"), "solver_type: expected \"midpoint\" or \"heun\"");
+  expect(of_class("DPMSolverMultistepScheduler", "use_lu_lambdas", true), "use_lu_lambdas: expected false, found true");
+  expect(of_class("DPMSolverMultistepScheduler", "lambda_min_clipped", -2.0),
+         "lambda_min_clipped: expected null or at most -2.68");
+  CHECK(of_class("DPMSolverMultistepScheduler", "lambda_min_clipped", -5.1).empty());
+  expect(of_class("LCMScheduler", "original_inference_steps", 0), "original_inference_steps: expected a whole number from 1 to");
+
   expect(scheduler("prediction_type", "v_prediction"), "prediction_type: expected epsilon");
   expect(
-      refusal(detail::check_scheduler_config, sd15_scheduler, presets::sd21.sampler),
+      refusal(read_scheduler_config, sd15_scheduler, presets::sd21.sampler),
       "prediction_type: expected v_prediction (the configuration's `sampler.prediction`), found none, which means \"epsilon\"");
-  expect(refusal(detail::check_scheduler_config, sd15_scheduler, presets::tiny.sampler), "prediction_type: ");
-  expect(refusal(detail::check_scheduler_config, with(sd15_scheduler, "prediction_type", "v_prediction"), presets::tiny.sampler),
+  expect(refusal(read_scheduler_config, sd15_scheduler, presets::tiny.sampler), "prediction_type: ");
+  expect(refusal(read_scheduler_config, with(sd15_scheduler, "prediction_type", "v_prediction"), presets::tiny.sampler),
          "beta_schedule: expected null, found \"scaled_linear\"");
-  expect(scheduler("_class_name", "LCMScheduler"), "_class_name: expected the scheduler of a model that DDIM draws with");
   expect(scheduler("_class_name", "FlowMatchEulerDiscreteScheduler"), "_class_name: expected a scheduler of diffusion");
   expect(scheduler("_class_name", 7), "_class_name: ");
   expect(scheduler("some_new_thing", "x"), "field \"some_new_thing\": unknown");
-  CHECK(scheduler("timestep_spacing", "leading").empty());
-  CHECK(scheduler("use_karras_sigmas", true).empty());
+}
+
+TEST_CASE("a scheduler's configuration becomes a sampler, what its class does by default included", "[pipeline]") {
+  const TemporaryFolder folder;
+  const auto read = [&](const json& file, const SamplerConfig& c = presets::sd15.sampler) {
+    write_file(folder / "config.json", file.dump());
+    return read_scheduler_config(folder / "config.json", c);
+  };
+  const SchedulerConfig sd15 = read(sd15_scheduler);
+  CHECK(std::get<Pndm>(sd15.sampler).spacing == Spacing::leading);
+  CHECK(std::get<Pndm>(sd15.sampler).offset == 1);
+  CHECK(!std::get<Pndm>(sd15.sampler).alpha_to_one);
+  CHECK(sd15.note.empty());
+  CHECK(sd15.schedule.level(999).alpha == Approx(std::sqrt(0.004660099)).epsilon(1e-6));
+  CHECK(std::get<Euler>(read(turbo_scheduler).sampler).spacing == Spacing::trailing);
+  CHECK(std::get<Euler>(read(without(turbo_scheduler, "timestep_spacing")).sampler).spacing == Spacing::linspace);
+
+  // What a file leaves out is the class's, also the betas.
+  const auto bare = [&](const char* name) { return read({{"_class_name", name}, {"clip_sample", false}}); };
+  CHECK(std::get<Ddim>(bare("DDIMScheduler").sampler).alpha_to_one);
+  CHECK(std::get<Ddim>(bare("FlaxDDIMScheduler").sampler).spacing == Spacing::leading);
+  CHECK(bare("DDIMScheduler").schedule.level(999).alpha == Approx(std::sqrt(4.0358e-5)).epsilon(1e-3));  // DDPM's own betas
+  CHECK(std::get<DpmSolver>(bare("DPMSolverMultistepScheduler").sampler).order == 2);
+  CHECK(std::get<Lcm>(bare("LCMScheduler").sampler).original_steps == 50);
+  CHECK(bare("LCMScheduler").schedule.level(999).alpha == Approx(std::sqrt(0.004660099)).epsilon(1e-6));
+  CHECK(std::holds_alternative<Tcd>(bare("TCDScheduler").sampler));
+  CHECK(std::holds_alternative<EulerAncestral>(bare("EulerAncestralDiscreteScheduler").sampler));
+
+  const json ddim = with(sd15_scheduler, "_class_name", "DDIMScheduler");
+  CHECK(!std::get<Ddim>(read(ddim).sampler).alpha_to_one);
+  const json zero = with(with(ddim, "rescale_betas_zero_snr", true), "prediction_type", "v_prediction");
+  CHECK(read(zero, presets::sd21.sampler).schedule.level(999).alpha == 0.0);
+  CHECK(read(with(ddim, "beta_schedule", "squaredcos_cap_v2")).schedule.is_squaredcos());
+  const json trained = with(ddim, "trained_betas", json(std::vector<double>(1000, 0.001)));
+  CHECK(read(trained).schedule.level(1).alpha == Approx(0.999));
+
+  // Classes that are not here become the nearest.
+  const SchedulerConfig heun = read(with(sd15_scheduler, "_class_name", "HeunDiscreteScheduler"));
+  CHECK(std::get<Euler>(heun.sampler).offset == 1);
+  CHECK(heun.note == "HeunDiscreteScheduler is not one of the samplers; drawn with euler");
+  const SchedulerConfig unipc = read(with(with(sd15_scheduler, "_class_name", "UniPCMultistepScheduler"), "solver_type", "bh2"));
+  CHECK(name_of(unipc.sampler) == "dpm++2m");
+  CHECK(!unipc.note.empty());
+
+  // As Python writes what JSON has no word for.
+  std::string text = with(sd15_scheduler, "_class_name", "DPMSolverMultistepScheduler").dump();
+  text.back() = ',';
+  write_file(folder / "config.json", text + "\"lambda_min_clipped\": -Infinity, \"_a\": \"NaN \\\" Infinity\"}");
+  CHECK(std::get<DpmSolver>(read_scheduler_config(folder / "config.json", presets::sd15.sampler).sampler).offset == 1);
+  CHECK(read_json(folder / "config.json")["_a"] == "NaN \" Infinity");
 }
 
 TEST_CASE("configurations are bounded: bytes, depth, values", "[pipeline]") {

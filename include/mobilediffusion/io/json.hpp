@@ -41,9 +41,34 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view name) {
       false);
 }
 
+namespace detail {
+// Python writes numbers that JSON does not have, as diffusers does in scheduler_config.json: they become null.
+inline std::string without_python_numbers(const std::string& text) {
+  std::string out;
+  out.reserve(text.size());
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::string_view rest = std::string_view(text).substr(i);
+    std::size_t length = 0;
+    for (const std::string_view word : {"NaN", "Infinity", "-Infinity"})
+      if (!quoted && rest.starts_with(word)) length = word.size();
+    if (length > 0) {
+      out += "null";
+      i += length;
+      continue;
+    }
+    if (quoted && rest.size() > 1 && rest[0] == '\\') out += text[i++];
+    else if (rest[0] == '"') quoted = !quoted;
+    out += text[i++];
+  }
+  return out;
+}
+}  // namespace detail
+
 // A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
 inline nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes) {
-  nlohmann::json json = parse_json(read_file(path, limit), detail::join({"file ", detail::printable(detail::path_text(path))}));
+  nlohmann::json json = parse_json(detail::without_python_numbers(read_file(path, limit)),
+                                   detail::join({"file ", detail::printable(detail::path_text(path))}));
   if (!json.is_object()) detail::fail_file(path, {"expected a JSON object"});
   return json;
 }
