@@ -62,19 +62,20 @@ class NoiseSchedule {
   double ratio(double index) const {
     const double at = std::clamp(index, 0.0, static_cast<double>(steps - 1));
     const auto below = std::min(static_cast<std::size_t>(at), steps - 2);
-    const double low = ratio_of(level(below)), high = ratio_of(level(below + 1)), part = at - static_cast<double>(below);
+    const double low = table(below), high = table(below + 1), part = at - static_cast<double>(below);
     return part == 0.0 ? low : part == 1.0 ? high : low + part * (high - low);
   }
   // The index of a sigma / alpha, linear in its logarithm between two of them.
   double index_of(double ratio) const {
-    std::size_t below = 0, end = steps;  // ratio(below) <= ratio < ratio(end)
+    const double goal = std::log(std::max(ratio, 1e-10));
+    std::size_t below = 0, end = steps;  // log_table(below) <= goal < log_table(end)
     while (end - below > 1) {
       const std::size_t middle = below + (end - below) / 2;
-      (ratio_of(level(middle)) <= ratio ? below : end) = middle;
+      (log_table(middle) <= goal ? below : end) = middle;
     }
     below = std::min(below, steps - 2);
-    const double low = std::log(ratio_of(level(below))), high = std::log(ratio_of(level(below + 1)));
-    return static_cast<double>(below) + std::clamp((std::log(std::max(ratio, 1e-10)) - low) / (high - low), 0.0, 1.0);
+    const double low = log_table(below), high = log_table(below + 1);
+    return static_cast<double>(below) + std::clamp((goal - low) / (high - low), 0.0, 1.0);
   }
   // The number that the network's time embedding reads at an index.
   float timestep(double index) const { return static_cast<float>(cosine_ ? std::min(index + 1.0, 999.999) : index); }
@@ -92,6 +93,16 @@ class NoiseSchedule {
 
  private:
   using Betas = std::array<float, steps>;
+
+  // Rounded like the levels, and for the same reason.
+  double table(std::size_t index) const {
+    const double ratio = ratio_of(level(index));
+    return cosine_ ? ratio : static_cast<float>(ratio);
+  }
+  double log_table(std::size_t index) const {
+    const double log = std::log(table(index));
+    return cosine_ ? log : static_cast<float>(log);
+  }
 
   static NoiseLevel of_signal(double a) { return {std::sqrt(a), std::sqrt(1.0 - a)}; }
 
