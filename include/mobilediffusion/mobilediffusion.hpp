@@ -5,6 +5,7 @@
 #include "config/config.hpp"
 #include "config/presets.hpp"
 #include "config/validate.hpp"
+#include "core/torch_random.hpp"
 #include "io/resize.hpp"
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
