@@ -99,7 +99,9 @@ class SchedulerFile : public ConfigFile {
 };
 
 inline const SchedulerClass& read_class(SchedulerFile& file) {
-  const nlohmann::json name = file.value("_class_name", "PNDMScheduler");
+  static const SchedulerClass nameless{.name = "", .sampler = Ddim{}};
+  const nlohmann::json name = file.value("_class_name", nullptr);
+  if (name.is_null()) return nameless;
   std::string_view kind = name.is_string() ? std::string_view(name.get_ref<const std::string&>()) : std::string_view();
   if (kind.starts_with("Flax")) kind.remove_prefix(4);
   if (kind.ends_with("Scheduler")) kind.remove_suffix(std::string_view("Scheduler").size());
@@ -212,7 +214,7 @@ inline SchedulerConfig read_scheduler_config(const std::filesystem::path& path, 
   if (const nlohmann::json found = file.value("prediction_type", "epsilon"); found != prediction)
     file.refuse("prediction_type", detail::join({prediction, " (the configuration's `sampler.prediction`)"}), found);
   SchedulerConfig config{kind.sampler, detail::read_noise_schedule(file, kind, c), {}};
-  std::visit([&](auto& s) { detail::read_options(file, kind, config.schedule, s); }, config.sampler);
+  if (!kind.name.empty()) std::visit([&](auto& s) { detail::read_options(file, kind, config.schedule, s); }, config.sampler);
   if (!kind.same)
     config.note = detail::join({kind.name, "Scheduler is not one of the samplers; drawn with ", name_of(config.sampler)});
 

@@ -268,6 +268,8 @@ TEST_CASE("a scheduler's configuration becomes a sampler, what its class does by
   const json trained = with(ddim, "trained_betas", json(std::vector<double>(1000, 0.001)));
   CHECK(read(trained).schedule.level(1).alpha == Approx(0.999));
 
+  CHECK(std::get<Ddim>(read(without(sd15_scheduler, "_class_name")).sampler).spacing == Spacing::continuous);
+
   // Classes that are not here become the nearest.
   const SchedulerConfig heun = read(with(sd15_scheduler, "_class_name", "HeunDiscreteScheduler"));
   CHECK(std::get<Euler>(heun.sampler).offset == 1);
