@@ -133,11 +133,11 @@ inline NoiseSchedule read_noise_schedule(SchedulerFile& file, const SchedulerCla
                                                {{"linear", BetaSchedule::linear},
                                                 {"scaled_linear", BetaSchedule::scaled_linear},
                                                 {"squaredcos_cap_v2", BetaSchedule::squaredcos_cap_v2}});
-  const double first = file.number("beta_start", kind.first_beta, 0.0, 1.0),
-               last = file.number("beta_end", kind.last_beta, 0.0, 1.0);
+  const double first = file.number("beta_start", kind.first_beta, 1e-7, 0.999),
+               last = file.number("beta_end", kind.last_beta, 1e-7, 0.999);
   if (trained.is_null()) return NoiseSchedule(betas, first, last, rescales);
   std::array<double, NoiseSchedule::steps> values;
-  const auto is_beta = [](const nlohmann::json& b) { return b.is_number() && b.get<double>() > 0.0 && b.get<double>() < 1.0; };
+  const auto is_beta = [](const nlohmann::json& b) { return b.is_number() && b.get<double>() >= 1e-7 && b.get<double>() <= 1.0; };
   if (!trained.is_array() || trained.size() != values.size() || !std::all_of(trained.begin(), trained.end(), is_beta))
     file.refuse("trained_betas", "null or 1000 numbers between 0 and 1", trained);
   std::transform(trained.begin(), trained.end(), values.begin(), [](const nlohmann::json& b) { return b.get<double>(); });

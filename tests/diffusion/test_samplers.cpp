@@ -231,7 +231,7 @@ TEST_CASE("after a step with new noise the sampler tells which noise the latents
 }
 
 TEST_CASE("samplers are found by their names, and options that one has not are refused", "[diffusion]") {
-  CHECK(sampler_names() == "ddim, euler, euler_a, dpm++2m, lcm, tcd, pndm, renoise");
+  CHECK(sampler_names().starts_with("ddim, euler, "));
   std::set<std::string_view> names;
   for_each_sampler([&]<class S>() {
     names.insert(S::name);
@@ -239,6 +239,7 @@ TEST_CASE("samplers are found by their names, and options that one has not are r
     REQUIRE(found);
     CHECK(std::holds_alternative<S>(*found));
     CHECK(name_of(*found) == S::name);
+    CHECK(contains(sampler_names(), S::name));
     CHECK(S::remembers <= remembered_by_any);
   });
   CHECK(names.size() == std::variant_size_v<Sampler>);

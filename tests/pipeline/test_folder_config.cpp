@@ -184,8 +184,8 @@ TEST_CASE("a scheduler that means other pictures is refused by the field's name"
   };
   expect(scheduler("beta_schedule", "sigmoid"),
          "beta_schedule: expected \"linear\" or \"scaled_linear\" or \"squaredcos_cap_v2\", found \"sigmoid\"");
-  expect(scheduler("beta_start", "0.1"), "beta_start: expected a number from 0.0 to 1.0, found \"0.1\"");
-  expect(scheduler("beta_end", 1.5), "beta_end: expected a number from 0.0 to 1.0, found 1.5");
+  expect(scheduler("beta_start", "0.1"), "beta_start: expected a number from 1e-07 to 0.999, found \"0.1\"");
+  expect(scheduler("beta_end", 1.5), "beta_end: expected a number from 1e-07 to 0.999, found 1.5");
   expect(scheduler("trained_betas", {0.1, 0.2}), "trained_betas: expected null or 1000 numbers between 0 and 1, found [0.1,0.2]");
   expect(scheduler("num_train_timesteps", 500), "num_train_timesteps: expected 1000, found 500");
   expect(scheduler("thresholding", true), "thresholding: expected false, found true");

@@ -2,7 +2,8 @@
 // The samplers. Each is a small type in this list, and all else follows from the list: names, options, memory. All work on
 // z = alpha x + sigma eps with alpha^2 + sigma^2 = 1, which is what networks read; k-diffusion's x is z / alpha.
 //
-// A sampler S is an aggregate of its options. With a NoiseSchedule s and a Course c it has, const and without state:
+// A sampler S is an aggregate of its options. With a NoiseSchedule s and a Course c that check_course() let pass it has, const
+// and without state:
 //   S::name, S::remembers     arrays of the size of z that it keeps between the passes of a run
 //   passes(c)                 how many times the network is asked
 //   at(s, c, pass)            what the network reads then, and the levels of noise around it; after the last pass z is the
