@@ -17,8 +17,8 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
-// Copies share what was loaded, which never changes; the last of them and of their sessions frees it. F: what the weights are kept
-// and multiplied in. What was moved from may only be destroyed or assigned to.
+// Copies share what was loaded, which never changes; the last of them and of their sessions frees it. F: what the weights are
+// kept and multiplied in. What was moved from may only be destroyed or assigned to.
 template <ModelConfig M, Format F = Format::fp32>
 class Model {
  public:
@@ -28,9 +28,9 @@ class Model {
   static constexpr std::size_t parameters = reflect::parameters<Weights>();
   static constexpr std::size_t weight_bytes = PackedWeights<Weights>::bytes(F);
 
-  // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into them, so
-  // that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and as
-  // read_lora does.
+  // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into
+  // them, so that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and
+  // as read_lora does.
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {})
       : loaded_(std::make_shared<const Loaded>(path, ModelSource<M>(path), loras)) {}
 

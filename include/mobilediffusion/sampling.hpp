@@ -23,8 +23,8 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // nothing never does.
 struct Progress {
   std::size_t step = 0, steps = 0;
-  // [pictures][height][width][channels]; valid during the call. What sampling has come to, and the pictures that the network sees in
-  // it: those a preview decodes.
+  // [pictures][height][width][channels]; valid during the call. What sampling has come to, and the pictures that the network sees
+  // in it: those a preview decodes.
   std::span<const float> latents{}, estimate{};
   std::size_t first = 0, pictures = 1;  // which of a list of requests they are
 };
@@ -59,11 +59,14 @@ struct NoiseSource {
 struct SamplingSource {
   const float* pictures = nullptr;  // latents [batch][pixels][channels]; null: none
   // In (0, 1]: of the times from noise to picture, the share that is sampled; the number of steps shrinks with it, to no less
-  // than one. At 1 nothing of the pictures is left but what the schedule leaves in its last noise.
+  // than one. At 1 nothing of the pictures is left but what the schedule leaves in its last noise, and where some of it is
+  // painted anew, not even that.
   float strength = 1.0f;
   // [batch][pixels] in [0, 1]; 1: painted anew; 0: kept. After every step what is kept comes from `pictures`, with the noise of
   // that step's time. Null: everything is painted.
   const float* painted = nullptr;
+  // [batch][pixels][channels besides the latents], for a UNet that reads such: an inpainting model's mask and masked picture.
+  const float* beside = nullptr;
 };
 
 template <ModelConfig M>
@@ -72,22 +75,28 @@ struct Sampling {
   using Text = TextEncoder<M.text>;
   using Net = Unet<M.unet>;
   static constexpr std::size_t latents = Net::latent_floats;
+  // Guidance is an input of the UNet, which was distilled for it, instead of a second pass (LCM, arXiv 2310.04378).
+  static constexpr bool embeds_guidance = M.unet.guidance_width != 0;
+
+  // Whether the UNet also sees what guidance leads away from.
+  static constexpr bool takes_two_passes(float guidance) { return !embeds_guidance && is_guided(guidance); }
 
   // What the text encoder makes of `n` captions.
   static constexpr std::size_t conditioning_floats(std::size_t n) {
     return aligned(n * Text::context_floats) + (M.text.pooled > 0 ? aligned(n * Text::pooled_floats) : 0);
   }
-  // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a batch
-  // under guidance.
+  // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a
+  // batch under guidance.
   static constexpr std::size_t state_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return aligned(n) + 2 * aligned(n * latents) + (2 + remembered_by_any) * aligned(count * latents);
+    return 2 * aligned(n) + 2 * aligned(n * latents) + aligned(n * Net::beside_floats) +
+           (2 + remembered_by_any) * aligned(count * latents);
   }
   // For `count` captions with guidance, conditioning included.
   static constexpr std::size_t stack_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return conditioning_floats(n) + std::max(Text::stack_floats(Plan::inference, n),
-                                             state_floats(count) + Net::stack_floats(Plan::inference, n));
+    return conditioning_floats(n) +
+           std::max(Text::stack_floats(Plan::inference, n), state_floats(count) + Net::stack_floats(Plan::inference, n));
   }
 
   // What the configuration asks for.
@@ -108,11 +117,11 @@ struct Sampling {
     return {context, pooled};
   }
 
-  // within: batch pictures. conditioning: of the captions, then (with guidance, options.guidance > 1) of what it leads away from.
+  // within: batch pictures. text: of the captions, then (if it takes two passes) of what guidance leads away from.
   // z [batch][latents] receives the latents. Allocates nothing. False: cancelled. Throws Error for a course that the sampler
   // cannot take.
   template <class OnStep>
-  static bool sample(const Context& within, const typename Net::Weights& net, const Conditioning& conditioning,
+  static bool sample(const Context& within, const typename Net::Weights& net, const Conditioning& text,
                      const NoiseSchedule& schedule, const NoiseSource& noise, const SamplingOptions& options,
                      const SamplingSource& source, float* z, OnStep&& on_step) {
     const Sampler& sampler = options.sampler;
@@ -122,13 +131,25 @@ struct Sampling {
     const float guidance = options.guidance;
     Stack& stack = within.stack;
     const std::size_t count = within.batch, floats = count * latents;
-    const bool guided = is_guided(guidance);
+    const bool guided = takes_two_passes(guidance);
     const std::size_t n = guided ? 2 * count : count;
     Scope scope(stack);
     Context c = within;
     c.batch = n;
     float *times = stack.take(n), *input = stack.take(n * latents), *output = stack.take(n * latents);
     float *first = stack.take(floats), *estimate = stack.take(floats), *memory = stack.take(remembered_by_any * floats);
+    Conditioning conditioning = text;
+    if constexpr (embeds_guidance) {
+      float* each = stack.take(n);
+      std::fill_n(each, n, std::max(guidance, 1.0f));
+      conditioning.guidance = each;
+    }
+    if constexpr (Net::beside_floats > 0) {
+      float* beside = stack.take(n * Net::beside_floats);
+      for (std::size_t half = 0; half < n; half += count)
+        std::copy_n(source.beside, count * Net::beside_floats, beside + half * Net::beside_floats);
+      conditioning.beside = beside;
+    }
     const auto draw = [&](float* into, std::uint64_t stream) {
       for (std::size_t i = 0; i < count; ++i) {
         const std::span<float> normals{into + i * latents, latents};
@@ -139,7 +160,9 @@ struct Sampling {
       }
     };
     draw(first, 0);
-    if (source.pictures != nullptr) {
+    // As diffusers: what is painted anew from noise alone sees nothing of the picture, though the schedule would leave some of
+    // it.
+    if (source.pictures != nullptr && !(source.painted != nullptr && source.strength == 1.0f)) {
       add_noise(start_of(sampler, schedule, course), source.pictures, first, z, floats);
     } else {
       const auto scale = static_cast<float>(noise_scale(sampler, schedule, course));
@@ -157,7 +180,8 @@ struct Sampling {
       std::copy_n(output, floats, estimate);
       picture_of(prediction, at.from, z, estimate, floats);
       sampler_step(
-          sampler, schedule, course, prediction, step, output, z, memory, input, [&](float* into) { draw(into, step + 1); }, floats);
+          sampler, schedule, course, prediction, step, output, z, memory, input, [&](float* into) { draw(into, step + 1); },
+          floats);
       if (source.painted != nullptr) {  // what is kept has the noise that z has: the first of the path, or new
         if (at.to.sigma > 0.0) add_noise(at.to, source.pictures, renews_noise(sampler) ? input : first, input, floats);
         keep(source.painted, at.to.sigma > 0.0 ? input : source.pictures, z, floats);
@@ -175,7 +199,7 @@ struct Sampling {
                   const SamplingSource& source, float* z, OnStep&& on_step) {
     Scope scope(within.stack);
     Context c = within;
-    if (is_guided(options.guidance)) c.batch *= 2;
+    if (takes_two_passes(options.guidance)) c.batch *= 2;
     const Conditioning conditioning = encode(c, text, ids);
     return sample(within, net, conditioning, NoiseSchedule(M.sampler.schedule), {.seeds = seeds}, options, source, z, on_step);
   }

@@ -42,10 +42,10 @@ struct SessionOptions {
   Observer* observer = nullptr;
 };
 
-// Drawing allocates no memory but the pictures and the tokenizer's own; it prints nothing and keeps no global state. Same request,
-// same bytes, on any number of threads. One caller at a time; a second one, and one inside the callback of the first, gets an
-// Error: make a session for each, of one model. In a process that was forked after the session was made it draws on one thread.
-// What was moved from may only be destroyed or assigned to.
+// Drawing allocates no memory but the pictures and the tokenizer's own; it prints nothing and keeps no global state. Same
+// request, same bytes, on any number of threads. One caller at a time; a second one, and one inside the callback of the first,
+// gets an Error: make a session for each, of one model. In a process that was forked after the session was made it draws on one
+// thread. What was moved from may only be destroyed or assigned to.
 template <ModelConfig M, Format F = Format::fp32>
 class Session {
   using Autoencoder = Vae<M.vae>;
@@ -60,12 +60,11 @@ class Session {
   static constexpr std::size_t latent_floats = latents;  // of a picture
   // Everything that drawing needs besides weights and kernel scratch, with so many pictures in a batch.
   static constexpr std::size_t activation_bytes_for(std::size_t batch) {
-    const std::size_t n = 2 * batch,
+    const std::size_t n = 2 * batch, beside = aligned(batch * Drawing::Net::beside_floats),
                       preview = aligned(latents) + aligned(pixels) + Autoencoder::to_picture_floats(1);
-    return 4 * (aligned(batch * latents) + aligned(latents) + aligned(cells) + aligned(pixels) +
-                std::max({Drawing::stack_floats(batch),
-                          Drawing::conditioning_floats(n) + Drawing::state_floats(batch) + preview,
-                          Autoencoder::to_latents_floats(1)}));
+    return 4 * (aligned(batch * latents) + aligned(latents) + aligned(cells) + aligned(pixels) + beside +
+                std::max({Drawing::stack_floats(batch), Drawing::conditioning_floats(n) + Drawing::state_floats(batch) + preview,
+                          (beside > 0 ? aligned(pixels) + aligned(latents) : 0) + Autoencoder::to_latents_floats(1)}));
   }
   static constexpr std::size_t activation_bytes = activation_bytes_for(1);
 
@@ -76,12 +75,13 @@ class Session {
     activations_ = AlignedBuffer(activation_bytes_for(batch_) / 4);
     initial_.resize(batch_);
     generators_.assign(batch_, TorchNormals(0));
+    if constexpr (paints) nothing_.resize(latents);
   }
 
   // A prompt of more tokens than the model reads is cut as diffusers cuts it (what of it: tokenizer().encode_prompt); an empty
   // one draws without a caption. Throws Error for one that is not UTF-8 or over 65,536 bytes, for steps or guidance out of range,
-  // and for a session that was moved from. on_step(Progress) is called after every step; if it returns false, generation stops and
-  // the picture is empty (width 0).
+  // and for a session that was moved from. on_step(Progress) is called after every step; if it returns false, generation stops
+  // and the picture is empty (width 0).
   template <class OnStep>
   Image generate(const Request& request, OnStep&& on_step) {
     return std::move(generate(std::span(&request, 1), on_step).front());
@@ -118,14 +118,15 @@ class Session {
     Stack stack(activations_);
     Context c = context(stack);
     float *z = stack.take(latents), *picture = stack.take(pixels);
-    if (!draw(c, ids.data(), {.seeds = &seed}, options, {}, z, on_step)) return false;
+    if (!draw(c, ids.data(), {.seeds = &seed}, options, {.beside = beside(c, {}, {})}, z, on_step)) return false;
     to_picture(c, z, picture);
     for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = to_byte(picture[i]);
     note_peak(stack);
     return true;
   }
 
-  // A request's latents [height][width][channels], scaled as the UNet has them: what decode() makes a picture of. Empty: cancelled.
+  // A request's latents [height][width][channels], scaled as the UNet has them: what decode() makes a picture of. Empty:
+  // cancelled.
   template <class OnStep>
   std::vector<float> generate_latents(const Request& request, OnStep&& on_step) {
     std::vector<float> result;
@@ -217,6 +218,12 @@ class Session {
 
  private:
   using Ids = std::array<std::int32_t, 2 * context_length>;  // prompt, then negative
+  // The UNet of an inpainting model reads the mask and the latents of the masked picture beside its own (arXiv 2112.10752,
+  // section 4.5).
+  static constexpr bool paints = Drawing::Net::beside_floats > 0;
+  static_assert(
+      !paints || Drawing::Net::beside_channels == 1 + M.vae.latent_channels,
+      "mobilediffusion: a session knows of a mask and a masked picture beside the latents; change `unet.input_channels`");
 
   // Held while the memory is in use. Throws Error where it is already.
   ExclusiveUse::Guard exclusive_use() {
@@ -306,7 +313,8 @@ class Session {
         p.first = first;
         return detail::goes_on(on_step, p);
       };
-      if (!draw(c, ids.data(), noise_of(requests.subspan(first, n), seeds.data()), options[first], {}, z, report)) return;
+      const SamplingSource source{.beside = beside(c, {}, {})};
+      if (!draw(c, ids.data(), noise_of(requests.subspan(first, n), seeds.data()), options[first], source, z, report)) return;
       c.batch = 1;
       for (std::size_t i = 0; i < n; ++i) finish(c, first + i, z + i * latents, picture);
       note_peak(stack);
@@ -330,7 +338,7 @@ class Session {
             float* z, OnStep&& on_step) {
     Scope scope(c.stack);
     Context captions = c, alone = c;
-    if (is_guided(o.guidance)) captions.batch *= 2;
+    if (Drawing::takes_two_passes(o.guidance)) captions.batch *= 2;
     alone.batch = 1;
     const Conditioning conditioning = Drawing::encode(captions, model_.weights().text_encoder, ids);
     running_ = &alone;
@@ -341,13 +349,49 @@ class Session {
     return Drawing::sample(c, model_.weights().unet, conditioning, model_.schedule(), noise, o, source, z, on_step);
   }
 
+  // What the UNet of an inpainting model reads beside the latents, for c.batch pictures: the mask, 1 where it paints, as
+  // diffusers shrinks it, and the latents of the picture with grey under it. No mask: it paints everything. Else null.
+  const float* beside(Context& c, std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask) {
+    if constexpr (!paints) return nullptr;
+    constexpr std::size_t channels = M.vae.latent_channels, factor = height / Autoencoder::latent_height;
+    float* const result = c.stack.take(c.batch * Drawing::Net::beside_floats);
+    const auto fill = [&](const float* masked) {
+      for (std::size_t i = 0; i < c.batch * cells; ++i) {
+        const std::size_t y = i % cells / Autoencoder::latent_width * factor, x = i % Autoencoder::latent_width * factor;
+        result[i * (1 + channels)] = mask.empty() || opacity(mask, y * width + x) >= 0.5f ? 1.0f : 0.0f;
+        std::copy_n(masked + i % cells * channels, channels, result + i * (1 + channels) + 1);
+      }
+    };
+    const auto encode_masked = [&](float* z) {
+      Scope scope(c.stack);
+      Context alone = c;
+      alone.batch = 1;
+      float* image = alone.stack.take(pixels);
+      for (std::size_t i = 0; i < pixels; ++i)
+        image[i] = mask.empty() || opacity(mask, i / 3) >= 0.5f ? 0.0f : static_cast<float>(picture[i]) / 127.5f - 1.0f;
+      Autoencoder::to_latents(alone, model_.weights().vae, image, z);
+    };
+    if (mask.empty()) {
+      if (!knows_nothing_) encode_masked(nothing_.data());
+      knows_nothing_ = true;
+      fill(nothing_.data());
+    } else {
+      Scope scope(c.stack);
+      float* z = c.stack.take(latents);
+      encode_masked(z);
+      fill(z);
+    }
+    return result;
+  }
+
   Image edit(const Image& picture, std::span<const std::uint8_t> mask, const Request& request, float strength, auto&& on_step) {
     const Ids ids = encode_prompts(request);
     SamplingOptions o = options_of(request);
     if (!mask.empty() && !request.steps) o.steps = std::max(o.steps, inpaint_steps);
     if (!request.latents.empty()) check_latents(request.latents.size());
     Image image(width, height);
-    if (!edit(ids, noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb, on_step)) return {};
+    if (!edit(ids, noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb, on_step))
+      return {};
     return image;
   }
   template <class OnStep>
@@ -366,7 +410,10 @@ class Session {
     float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);
     if (!mask.empty()) shrink(mask, painted);
     encode(c, picture, known, image);
-    if (!draw(c, ids.data(), noise, o, {known, strength, mask.empty() ? nullptr : painted}, z, on_step)) return false;
+    SamplingSource source{known, strength, mask.empty() ? nullptr : painted, beside(c, picture, mask)};
+    if (paints && !mask.empty()) source.painted = nullptr;  // it sees itself what to keep
+    if (paints && !mask.empty() && strength == 1.0f) source.pictures = nullptr;
+    if (!draw(c, ids.data(), noise, o, source, z, on_step)) return false;
     to_picture(c, z, image);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
@@ -436,6 +483,8 @@ class Session {
   AlignedBuffer activations_;
   std::vector<const float*> initial_;
   std::vector<TorchNormals> generators_;
+  std::vector<float> nothing_;  // an inpainting model's latents of a grey picture, once they were needed
+  bool knows_nothing_ = false;
   Context* running_ = nullptr;  // while a callback may be called
   std::size_t peak_activation_bytes_ = 0;
 };

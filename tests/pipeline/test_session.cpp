@@ -208,6 +208,64 @@ TEST_CASE("noise may be PyTorch's", "[session]") {
   CHECK(session.generate(both) == std::vector<Image>{session.generate(request), session.generate(other)});
 }
 
+TEST_CASE("an inpainting model sees mask and picture beside its latents", "[session]") {
+  static constexpr ModelConfig painting = [] {
+    ModelConfig m = presets::tiny;
+    m.unet.input_channels = 2 * m.unet.latent_channels + 1;
+    return m;
+  }();
+  const TemporaryFolder folder;
+  model_files::RandomModel<painting>().write(folder / "m.safetensors");
+  using Painter = Session<painting>;
+  const Model<painting> model(folder / "m.safetensors");
+  Painter one(model, {.threads = 1, .batch = 2}), two(model, {.threads = 2});
+  const Request request{.prompt = "a red apple", .seed = 7};
+  const Image image = one.generate(request);
+  CHECK(two.generate(request) == image);
+  const std::vector<Request> both{request, request};
+  CHECK(one.generate(both) == std::vector<Image>{image, image});
+  CHECK(one.image_to_image(image, request) != image);
+
+  Image picture(Painter::width, Painter::height), mask(Painter::width, Painter::height), white = mask;
+  for (std::size_t i = 0; i < picture.rgb.size(); ++i) picture.rgb[i] = static_cast<std::uint8_t>(i * 7 % 256);
+  const std::size_t half = mask.rgb.size() / 2;
+  std::fill_n(mask.rgb.begin(), half, std::uint8_t{255});
+  std::fill_n(white.rgb.begin(), 2 * half, std::uint8_t{255});
+  const Image painted = one.inpaint(picture, mask, request);
+  CHECK(two.inpaint(picture, mask, request) == painted);
+  CHECK(std::equal(painted.rgb.begin() + static_cast<std::ptrdiff_t>(half), painted.rgb.end(),
+                   picture.rgb.begin() + static_cast<std::ptrdiff_t>(half)));
+  Image other = picture;  // what is under the mask is not seen, what is beside it is
+  for (std::size_t i = 0; i < half; ++i) other.rgb[i] = static_cast<std::uint8_t>(255 - other.rgb[i]);
+  CHECK(one.inpaint(other, mask, request) == painted);
+  for (std::size_t i = half; i < 2 * half; ++i) other.rgb[i] = static_cast<std::uint8_t>(255 - other.rgb[i]);
+  CHECK(one.inpaint(other, mask, request) != painted);
+  Request four = request;
+  four.steps = Painter::inpaint_steps;
+  CHECK(one.inpaint(picture, white, request) == one.generate(four));
+  CHECK(one.peak_activation_bytes() <= Painter::activation_bytes_for(2));
+}
+
+TEST_CASE("a model that embeds guidance takes one pass for it", "[session]") {
+  static constexpr ModelConfig distilled = [] {
+    ModelConfig m = presets::tiny;
+    m.unet.guidance_width = 8;
+    return m;
+  }();
+  const TemporaryFolder folder;
+  model_files::RandomModel<distilled>().write(folder / "m.safetensors");
+  Session<distilled> session(Model<distilled>(folder / "m.safetensors"), {.threads = 1});
+  const auto draw = [&](float guidance, const char* negative = "") {
+    return session.generate(
+        {.prompt = "a red apple", .negative = negative, .seed = 7, .steps = 4, .guidance = guidance, .sampler = Lcm{}});
+  };
+  const Image image = draw(4.0f);
+  CHECK(draw(5.0f) != image);
+  CHECK(draw(4.0f, "a blue cat") == image);
+  CHECK(draw(0.0f) == draw(1.0f));
+  CHECK(session.peak_activation_bytes() <= Session<distilled>::activation_bytes);
+}
+
 TEST_CASE("sessions that cannot be are refused", "[session]") {
   const ModelFolder folder;
   TinyModel model(folder.model());
