@@ -67,6 +67,8 @@ vae(tiny_parts "${taesd} c.groups = 32;" "a tiny autoencoder has convolutions an
 vae(tiny_width "${taesd} c.decoder_channels[0] = 32;" "a tiny autoencoder has one width at all levels")
 vae(tiny_scaling "${taesd} c.scaling_millionths = 182'150;" "a tiny autoencoder reads and writes latents as they are")
 text(heads "c.heads = c.width + 1;" "the text width must be a multiple of its heads")
+text(pooled "c.projection = 8;" "a text encoder pools in one way")
+text(penultimate "c.layers = 1, c.penultimate = true;" "there is no layer before the last one")
 text(length "c.length = 2;" "a caption needs room for its start, one token and its end")
 text(vocabulary "c.vocabulary = 4;" "the vocabulary holds four special tokens and at least one more")
 model(context_width "c.unet.context_width += 8;" "the UNet's `context_width` must equal the text encoder's `width`")

@@ -92,6 +92,13 @@ class Case {
     forward(c, packed.weights());
   }
 
+  // Of a result that was computed apart.
+  void check(const std::string& name, const std::vector<float>& computed) const {
+    const std::vector<float> expected = read(name);
+    REQUIRE(computed.size() == expected.size());
+    CHECK(error(computed.data(), expected, largest(expected)) < tolerance);
+  }
+
  private:
   static constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 

@@ -64,10 +64,10 @@ void text(const char* file) {
   g.run(
       Model::stack_floats(Plan::inference, batch),
       [&](Context& c, const auto& w) {
-        Model::forward(c, w, g.ids("ids"), g.output("context"), C.pooled > 0 ? g.output("pooled") : nullptr, saved);
+        Model::forward(c, w, g.ids("ids"), g.output("context"), Model::pooled_floats > 0 ? g.output("pooled") : nullptr, saved);
       },
       [&](Context& c, const auto& w, const auto& d) {
-        Model::backward(c, w, d, saved, g.cotangent("context"), C.pooled > 0 ? g.cotangent("pooled") : nullptr);
+        Model::backward(c, w, d, saved, g.cotangent("context"), Model::pooled_floats > 0 ? g.cotangent("pooled") : nullptr);
       });
 }
 

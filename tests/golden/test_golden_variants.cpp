@@ -60,6 +60,20 @@ constexpr UnetConfig sdxl = [] {
   return c;
 }();
 
+constexpr TextEncoderConfig text{.vocabulary = 40,
+                                 .length = 7,
+                                 .width = 16,
+                                 .layers = 3,
+                                 .heads = 2,
+                                 .activation = Activation::gelu,
+                                 .penultimate = true,
+                                 .projection = 12};
+constexpr TextEncoderConfig text_alone = [] {
+  TextEncoderConfig c = text;
+  c.projection = 0;
+  return c;
+}();
+
 }  // namespace
 
 TEST_CASE("golden: the tiny autoencoder equals diffusers'") { golden::vae<taesd>("variants", "taesd"); }
@@ -115,4 +129,21 @@ TEST_CASE("a UNet says what it reads and was not given") {
         "unet: expected the guidance of each image, which it embeds, found none");
   CHECK(refusal({.context = g.input("context"), .guidance = g.input("guidance")}) ==
         "unet: expected what it reads beside the latents, found none");
+}
+
+TEST_CASE("golden: the text encoder with projection equals transformers'") { golden::text<text>("variants"); }
+
+TEST_CASE("golden: the context before the last layer needs no projection") {
+  golden::Case<TextEncoder<text>::Weights> g("variants", "text");
+  std::vector<float> context(golden::batch * TextEncoder<text_alone>::context_floats);
+  g.attempt(TextEncoder<text>::stack_floats(Plan::inference, golden::batch), [&](Context& c, const auto& w) {
+    TextEncoder<text_alone>::Weights alone;
+    auto of = w;
+    for (const auto& to : reflect::leafs(alone))
+      for (const auto& from : reflect::leafs(of))
+        if (from.path == to.path) *to.slot = from.data();
+    TextEncoder<text_alone>::Saved saved;
+    TextEncoder<text_alone>::forward(c, alone, g.ids("ids"), context.data(), nullptr, saved);
+  });
+  g.check("outputs/context", context);
 }

@@ -269,6 +269,18 @@ inline constexpr TextEncoderConfig wide_mlp{.vocabulary = 12,
                                             .mlp_ratio = 5,
                                             .activation = Activation::gelu,
                                             .causal = false};
+inline constexpr TextEncoderConfig projected{
+    .vocabulary = 12, .length = 5, .width = 16, .layers = 2, .heads = 2, .penultimate = true, .projection = 8};
+inline constexpr TextEncoderConfig projected_last = [] {
+  TextEncoderConfig c = projected;
+  c.penultimate = false;
+  return c;
+}();
+inline constexpr TextEncoderConfig penultimate = [] {
+  TextEncoderConfig c = projected;
+  c.projection = 0;
+  return c;
+}();
 
 }  // namespace odd
 }  // namespace model_tests

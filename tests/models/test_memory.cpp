@@ -41,6 +41,9 @@ TEST_CASE("the VAE's activation memory is the planned number of floats") {
 TEST_CASE("the text encoder's activation memory is the planned number of floats") {
   check<TextEncoder<presets::tiny.text>>("tiny", run_text<presets::tiny.text, false>);
   check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text, false>);
+  check<TextEncoder<odd::projected>>("projected", run_text<odd::projected, false>);
+  check<TextEncoder<odd::projected_last>>("projected, last layer", run_text<odd::projected_last, false>);
+  check<TextEncoder<odd::penultimate>>("penultimate", run_text<odd::penultimate, false>);
   check<TextEncoder<odd::wide_mlp>>("wide mlp", run_text<odd::wide_mlp, false>);
 }
 

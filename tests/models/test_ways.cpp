@@ -68,6 +68,9 @@ TEST_CASE("threads, packing and batches do not change what the VAE computes") {
 
 TEST_CASE("threads and packing do not change what the text encoder computes") {
   check<TextEncoder<presets::tiny.text>>("tiny", run_text<presets::tiny.text>);
+  check<TextEncoder<odd::projected>>("projected", run_text<odd::projected>);
+  check<TextEncoder<odd::projected_last>>("projected, last layer", run_text<odd::projected_last>);
+  check<TextEncoder<odd::penultimate>>("penultimate", run_text<odd::penultimate>);
   check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text>);
 }
 

@@ -122,6 +122,14 @@ static_assert(reflect::leaf_count<TextEncoder<presets::clip_l>::Weights>() == 19
 static_assert(TextEncoder<presets::sd21.text>::parameters == 340'387'840);
 static_assert(TextEncoder<presets::sd21.text>::macs == 22'563'616'768);
 static_assert(reflect::leaf_count<TextEncoder<presets::sd21.text>::Weights>() == 372);
+// Stable Diffusion XL's parts, as diffusers and transformers count them. The first encoder's last layer has weights and no work.
+static_assert(Unet<presets::sdxl_unet>::parameters == 2'567'463'684);
+static_assert(Unet<presets::sdxl_unet>::macs == 3'380'618'199'040);
+static_assert(reflect::leaf_count<Unet<presets::sdxl_unet>::Weights>() == 1680);
+static_assert(TextEncoder<presets::sdxl_text_1>::parameters == 123'060'480);
+static_assert(TextEncoder<presets::sdxl_text_1>::macs == 6'649'251'840 / 12 * 11);
+static_assert(TextEncoder<presets::sdxl_text_2>::parameters == 694'659'840);
+static_assert(reflect::leaf_count<TextEncoder<presets::sdxl_text_2>::Weights>() == 517);
 
 // Another picture size is another type with the same weights.
 constexpr ModelConfig wide = presets::with_picture_size(presets::full, 512, 768);

@@ -201,6 +201,15 @@ def variants():
         num_decoder_blocks=(3, 3, 1), latent_channels=4),
         lambda m, x, z: {"latents": m.encode(x.double()).latents, "picture": m.decode(z).sample},
         picture=picture(2, 3, 8, 16), z=(2, 4, 2, 4))
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    clip = CLIPTextModelWithProjection(CLIPTextConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        max_position_embeddings=7, hidden_act="gelu", projection_dim=12, bos_token_id=38, eos_token_id=39, pad_token_id=0))
+    def both(m, i):
+        out = m(i.long(), output_hidden_states=True)
+        return {"context": out.hidden_states[-2], "pooled": out.text_embeds}
+    ids = torch.tensor([[38, 3, 17, 22, 5, 39, 39], [38, 9, 39, 0, 0, 0, 0]], dtype=torch.int32)
+    g.add("text", clip, both, ids=ids)
     return g
 
 

@@ -116,7 +116,7 @@ struct VaeConfig {
   std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
 };
 
-// The text transformer of CLIP: pre-norm layers; the last hidden state is the UNet's context.
+// The text transformer of CLIP: pre-norm layers; the last hidden state, normed, is the UNet's context.
 struct TextEncoderConfig {
   std::size_t vocabulary = 49'408, length = 77, width = 768, layers = 12, heads = 12, mlp_ratio = 4;
   Activation activation = Activation::quick_gelu;
@@ -124,6 +124,10 @@ struct TextEncoderConfig {
   // Also this many sums of the prompt's token embeddings, weighted by the first cosines over its places: a path that no mean over
   // the caption can drown. One says which words there are, more of them in which order.
   std::size_t pooled = 0;
+  // Stable Diffusion XL: the context is what enters the last layer, without a norm.
+  bool penultimate = false;
+  // > 0: the pooled vector is the last state of the caption's end, normed and projected to this width (CLIP's text_projection).
+  std::size_t projection = 0;
 };
 
 struct SamplerConfig {

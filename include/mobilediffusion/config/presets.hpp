@@ -31,6 +31,7 @@ constexpr UnetConfig mobile_unet(std::size_t width, std::size_t depth, bool sepa
 // Stable Diffusion's autoencoder, one half as wide, and one whose decoder is narrow where pictures are large: 10 million
 // parameters and 129 GMACs at 512x512, half of what the half-width decoder costs.
 inline constexpr VaeConfig sd_vae{};
+inline constexpr VaeConfig sdxl_vae{.height = 1024, .width = 1024, .scaling_millionths = 130'250};
 inline constexpr VaeConfig half_vae{
     .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {64, 128, 256, 256}, .decoder_resnets = 2};
 inline constexpr VaeConfig tapered_vae{
@@ -55,6 +56,10 @@ inline constexpr VaeConfig taesd_16 = [] {
 }();
 
 inline constexpr TextEncoderConfig clip_l{};  // the text encoder of CLIP ViT-L/14
+// Stable Diffusion XL's two: the first again, and OpenCLIP's ViT-bigG/14, whose projection the UNet reads as well.
+inline constexpr TextEncoderConfig sdxl_text_1{.penultimate = true};
+inline constexpr TextEncoderConfig sdxl_text_2{
+    .width = 1280, .layers = 32, .heads = 20, .activation = Activation::gelu, .penultimate = true, .projection = 1280};
 
 // MobileDiffusion at 512x512 (arXiv 2311.16567): no transformer at 64x64, cross-attention and feed-forward only at 32x32 and at
 // the outer 16x16 position, full blocks inside. The paper leaves details open; these layouts meet its budgets: at most 400
@@ -195,6 +200,25 @@ inline constexpr ModelConfig sdxs_512_09 = [] {
     s.up_transformers[i].self_reads_context = true;
   }
   return m;
+}();
+
+// Stable Diffusion XL's UNet (arXiv 2307.01952), at 1024x1024: two and ten transformer blocks at its lower levels. It reads both
+// text encoders' contexts side by side, and as `pooled` the projection of the second, then the sinusoids (256 each, as of times)
+// of six sizes: the original picture's height and width, its crop's top and left, the target's height and width.
+inline constexpr UnetConfig sdxl_unet = [] {
+  UnetConfig c = detail::sd_unet(3, 2, true);
+  c.height = c.width = 128;
+  for (std::size_t l = 0; l < 3; ++l)
+    for (std::size_t i = 0; i < 3; ++i) {
+      const TransformerConfig t{.depth = std::array<std::size_t, 3>{0, 2, 10}[l]};
+      if (i < 2) c.stages[l].down_transformers[i] = t;
+      c.stages[l].up_transformers[i] = t;
+    }
+  c.middle.transformer.depth = 10;
+  c.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
+  c.context_width = 768 + 1280;
+  c.pooled_width = 1280 + 6 * 256;
+  return c;
 }();
 
 // The model that this repository trains and ships: 128x128 pictures of emoji. MobileDiffusion in small: no transformer at the

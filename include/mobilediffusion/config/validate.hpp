@@ -135,6 +135,10 @@ struct ValidTextEncoder {
   static_assert(C.heads > 0 && C.width % C.heads == 0,
                 "mobilediffusion: the text width must be a multiple of its heads; change `width` or `heads`");
   static_assert(C.length >= 3, "mobilediffusion: a caption needs room for its start, one token and its end; change `length`");
+  static_assert(C.pooled == 0 || C.projection == 0,
+                "mobilediffusion: a text encoder pools in one way; set `pooled` or `projection` to 0");
+  static_assert(C.layers >= 2 || !C.penultimate,
+                "mobilediffusion: there is no layer before the last one; clear `penultimate` or change `layers`");
   static_assert(C.vocabulary >= 5,
                 "mobilediffusion: the vocabulary holds four special tokens and at least one more; change `vocabulary`");
   static constexpr bool value = true;
@@ -147,8 +151,9 @@ struct ValidModel {
                 "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`");
   static_assert(C.unet.context_length == C.text.length,
                 "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
-  static_assert(C.unet.pooled_width == C.text.pooled * C.text.width,
-                "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's `pooled` times its `width`");
+  static_assert(C.unet.pooled_width == C.text.pooled * C.text.width + C.text.projection,
+                "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's `pooled` times its `width`, or its "
+                "`projection`");
   static_assert(C.unet.latent_channels == C.vae.latent_channels, "mobilediffusion: UNet and VAE must agree on `latent_channels`");
   static_assert(C.unet.height * ValidVae<C.vae>::factor == C.vae.height && C.unet.width * ValidVae<C.vae>::factor == C.vae.width,
                 "mobilediffusion: the VAE's picture must be the UNet's latents times the VAE's down-sampling; change one of "

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// transformers' CLIPTextModel as a static graph (arXiv 2103.00020): token and position embedding, pre-norm layers, final norm.
+// transformers' CLIPTextModel, also with projection, as a static graph (arXiv 2103.00020): token and position embedding, pre-norm
+// layers, final norm.
 #pragma once
 
 #include "../core/begin.hpp"
+
+#include <algorithm>
 
 #include "../config/validate.hpp"
 #include "../kernels/kernels.hpp"
@@ -20,6 +23,10 @@ class TextEncoder {
   using Projection = Linear<LinearSpec{.in = C.width, .out = C.width}>;
   using Fc1 = Linear<LinearSpec{.in = C.width, .out = hidden}>;
   using Fc2 = Linear<LinearSpec{.in = hidden, .out = C.width}>;
+  static constexpr bool projects = C.projection > 0;
+  using TextProjection = Linear<LinearSpec{.in = C.width, .out = projects ? C.projection : 1, .bias = false}>;
+  // The last layer of the two is there, as in files, and computed only for what is projected.
+  static constexpr std::size_t layers = C.penultimate && !projects ? C.layers - 1 : C.layers;
 
   struct TokenTable {
     Param<C.vocabulary, C.width> weight;
@@ -60,41 +67,58 @@ class TextEncoder {
 
  public:
   static constexpr TextEncoderConfig config = C;
-  static constexpr std::size_t context_floats = C.length * C.width, pooled_floats = C.pooled * C.width;  // per caption
-  static constexpr std::int32_t padding = 0;  // token id that the pooled sum leaves out
+  static constexpr std::size_t context_floats = C.length * C.width,
+                               pooled_floats = C.pooled * C.width + C.projection;  // per caption
+  static constexpr std::int32_t padding = 0;                                       // token id that the pooled sum leaves out
 
   struct Weights {
     TextModel text_model;
+    std::conditional_t<projects, typename TextProjection::Weights, Absent> text_projection;
   };
   struct Saved {
     std::array<LayerSaved, C.layers> layers;
     NormSaved final_norm;
     const std::int32_t* ids = nullptr;
+    const float* ends = nullptr;  // normed
   };
 
   static constexpr std::size_t parameters = reflect::parameters<Weights>();
   static constexpr std::size_t weight_bytes = 4 * parameters;
   static constexpr std::size_t macs =
-      C.layers * (4 * Projection::macs(C.length) + 2 * C.length * C.length * C.width + Fc1::macs(C.length) + Fc2::macs(C.length));
+      layers * (4 * Projection::macs(C.length) + 2 * C.length * C.length * C.width + Fc1::macs(C.length) + Fc2::macs(C.length)) +
+      (projects ? TextProjection::macs(1) : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
     const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width), norm = Norm::stack_floats(rows);
     const std::size_t attention = 5 * tensor + norm + aligned(batch * C.heads * C.length);
     const std::size_t mlp = tensor + norm + 2 * aligned(rows * hidden);
     Planned p{plan};
     p.take(tensor);
-    for (std::size_t i = 0; i < C.layers; ++i) p.take(tensor).part(attention).take(tensor).part(mlp);
-    return p.take(norm).peak;
+    for (std::size_t i = 0; i < layers; ++i) p.take(tensor).part(attention).take(tensor).part(mlp);
+    if (!C.penultimate) p.take(norm);
+    if (projects) p.take(batch * C.width);
+    if (projects && C.penultimate) p.take(batch * C.width).take(Norm::stack_floats(batch));
+    return p.peak;
   }
   static constexpr std::size_t backward_floats(std::size_t batch) {
     const std::size_t rows = batch * C.length, tensor = aligned(rows * C.width), norm = Norm::backward_floats(rows);
     Planned p{Plan::inference}, layer{Plan::inference};
     layer.take(tensor).take(2 * aligned(rows * hidden)).part(norm).take(4 * tensor).part(norm);
-    return p.take(tensor).part(norm).part(layer.peak).peak;
+    p.take(tensor);
+    if (projects) {
+      Planned ends{Plan::inference};
+      ends.take(batch * C.width);
+      if (C.penultimate) ends.take(batch * C.width).part(Norm::backward_floats(batch));
+      else ends.take(tensor).part(norm);
+      p.part(ends.peak);
+    } else if (!C.penultimate) {
+      p.part(norm);
+    }
+    return p.part(layer.peak).peak;
   }
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
-  // ids [batch][length] -> context [batch][length][width]; pooled [batch][C.pooled][width] (null if the configuration has none):
-  // sums of the captions' token embeddings.
+  // ids [batch][length] -> context [batch][length][width]; pooled [batch][pooled_floats] (null if the configuration has none):
+  // sums of the captions' token embeddings, or the projection of their ends, the first tokens of the greatest number.
   static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s) {
     Scope scope(c.stack);
     const TextModel& m = w.text_model;
@@ -105,7 +129,8 @@ class TextEncoder {
     if constexpr (C.pooled > 0)
       kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding,
                              pooling_weights().data(), C.pooled, pooled);
-    for (std::size_t i = 0; i < C.layers; ++i) {
+    for (std::size_t i = 0; i < layers; ++i) {
+      if (C.penultimate && i + 1 == C.layers) kernels::copy(c.executor, x, context, floats);
       const Layer& l = m.encoder.layers[i];
       LayerSaved& ls = s.layers[i];
       float* attended = c.stack.take(floats);
@@ -150,7 +175,20 @@ class TextEncoder {
       }
       x = out;
     }
-    Norm::forward(c, m.final_layer_norm, x, context, rows, s.final_norm);
+    if constexpr (!C.penultimate) Norm::forward(c, m.final_layer_norm, x, context, rows, s.final_norm);
+    else if constexpr (!projects) kernels::copy(c.executor, x, context, floats);
+    if constexpr (projects) {
+      float* ends = c.stack.take(c.batch * C.width);
+      for (std::size_t b = 0; b < c.batch; ++b)
+        std::copy_n((C.penultimate ? x : context) + end_row(ids, b) * C.width, C.width, ends + b * C.width);
+      if constexpr (C.penultimate) {
+        float* normed = c.stack.take(c.batch * C.width);
+        Norm::forward(c, m.final_layer_norm, ends, normed, c.batch, s.final_norm);
+        ends = normed;
+      }
+      TextProjection::forward(c, w.text_projection, ends, pooled, c.batch);
+      s.ends = ends;
+    }
     s.ids = ids;
   }
 
@@ -161,8 +199,32 @@ class TextEncoder {
     const TextModel &m = w.text_model, &gm = g.text_model;
     const std::size_t rows = c.batch * C.length, floats = rows * C.width;
     float* d = c.stack.take(floats);
-    Norm::backward(c, m.final_layer_norm, gm.final_layer_norm, s.final_norm, d_context, d, rows, false);
-    for (std::size_t i = C.layers; i-- > 0;) {
+    if constexpr (projects) {
+      Scope inner(c.stack);
+      float* d_ends = c.stack.take(c.batch * C.width);
+      TextProjection::backward(c, w.text_projection, g.text_projection, s.ends, d_pooled, d_ends, c.batch);
+      const auto add_ends = [&](const float* from, float* to) {
+        for (std::size_t b = 0; b < c.batch; ++b)
+          for (std::size_t k = 0; k < C.width; ++k) to[end_row(s.ids, b) * C.width + k] += from[b * C.width + k];
+      };
+      if constexpr (C.penultimate) {
+        float* d_rows = c.stack.take(c.batch * C.width);
+        Norm::backward(c, m.final_layer_norm, gm.final_layer_norm, s.final_norm, d_ends, d_rows, c.batch, false);
+        std::fill_n(d, floats, 0.0f);
+        add_ends(d_rows, d);
+      } else {
+        float* dn = c.stack.take(floats);
+        kernels::copy(c.executor, d_context, dn, floats);
+        add_ends(d_ends, dn);
+        Norm::backward(c, m.final_layer_norm, gm.final_layer_norm, s.final_norm, dn, d, rows, false);
+      }
+    } else if constexpr (C.penultimate) {
+      kernels::copy(c.executor, d_context, d, floats);
+    } else {
+      Norm::backward(c, m.final_layer_norm, gm.final_layer_norm, s.final_norm, d_context, d, rows, false);
+    }
+    for (std::size_t i = layers; i-- > 0;) {
+      if (C.penultimate && projects && i + 2 == C.layers) kernels::add_to(c.executor, d_context, d, floats);
       Scope inner(c.stack);
       const Layer &l = m.encoder.layers[i], &gl = gm.encoder.layers[i];
       const LayerSaved& ls = s.layers[i];
@@ -189,6 +251,10 @@ class TextEncoder {
   }
 
  private:
+  static std::size_t end_row(const std::int32_t* ids, std::size_t b) {
+    const std::int32_t* const row = ids + b * C.length;
+    return b * C.length + static_cast<std::size_t>(std::max_element(row, row + C.length) - row);
+  }
   static std::array<float, C.pooled * C.length> pooling_weights() {
     std::array<float, C.pooled * C.length> weights;
     kernels::cosine_weights(C.pooled, C.length, weights.data());
