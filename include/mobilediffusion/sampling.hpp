@@ -83,7 +83,7 @@ struct Sampling {
 
   // What the text encoder makes of `n` captions.
   static constexpr std::size_t conditioning_floats(std::size_t n) {
-    return aligned(n * Text::context_floats) + (M.text.pooled > 0 ? aligned(n * Text::pooled_floats) : 0);
+    return aligned(n * Text::context_floats) + (Text::pooled_floats > 0 ? aligned(n * Text::pooled_floats) : 0);
   }
   // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a
   // batch under guidance.
@@ -111,7 +111,7 @@ struct Sampling {
   static Conditioning encode(const Context& within, const typename Text::Weights& text, const std::int32_t* ids) {
     Context c = within;
     float* context = c.stack.take(c.batch * Text::context_floats);
-    float* pooled = M.text.pooled > 0 ? c.stack.take(c.batch * Text::pooled_floats) : nullptr;
+    float* pooled = Text::pooled_floats > 0 ? c.stack.take(c.batch * Text::pooled_floats) : nullptr;
     typename Text::Saved saved{};
     Text::forward(c, text, ids, context, pooled, saved);
     return {context, pooled};

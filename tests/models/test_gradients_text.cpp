@@ -19,14 +19,14 @@ std::string faults() {
   std::vector<std::int32_t> ids(batch * C.length);  // repeated tokens and padding
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * i % 11 % C.vocabulary);
   std::vector<std::size_t> outputs{batch * Model::context_floats};
-  if (C.pooled > 0) outputs.push_back(batch * Model::pooled_floats);
+  if (Model::pooled_floats > 0) outputs.push_back(batch * Model::pooled_floats);
   return check_gradients<W>(
       {}, outputs,
       [&](Context& c, const W& w, const Pointers&, const Pointers& y) {
-        Model::forward(c, w, ids.data(), y[0], C.pooled > 0 ? y[1] : nullptr, saved);
+        Model::forward(c, w, ids.data(), y[0], Model::pooled_floats > 0 ? y[1] : nullptr, saved);
       },
       [&](Context& c, const W& w, const W& g, const Pointers& dy, const Pointers&) {
-        Model::backward(c, w, g, saved, dy[0], C.pooled > 0 ? dy[1] : nullptr);
+        Model::backward(c, w, g, saved, dy[0], Model::pooled_floats > 0 ? dy[1] : nullptr);
       },
       {.batch = batch});
 }
@@ -40,10 +40,13 @@ constexpr TextEncoderConfig other{.vocabulary = 12,
                                   .activation = Activation::gelu,
                                   .causal = false,
                                   .pooled = 3};
+constexpr TextEncoderConfig projected{
+    .vocabulary = 12, .length = 5, .width = 8, .layers = 1, .heads = 1, .mlp_ratio = 2, .projection = 6};
 
 }  // namespace
 
 TEST_CASE("every gradient of the text encoder is that of its output") {
   CHECK(faults<presets::tiny.text>() == "");
   CHECK(faults<other>() == "");
+  CHECK(faults<projected>() == "");
 }

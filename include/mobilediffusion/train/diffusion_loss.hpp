@@ -100,7 +100,7 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
   });
 
   float* context = stack.take(n * Text::context_floats);
-  float* pooled = M.text.pooled > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
+  float* pooled = Text::pooled_floats > 0 ? stack.take(n * Text::pooled_floats) : nullptr;
   typename Text::Saved text{};
   typename Net::Saved net{};
   Text::forward(c, weights.text_encoder, tokens.data(), context, pooled, text);
@@ -120,7 +120,7 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
     losses.samples[i] = sum / static_cast<double>(latents);
   }
   float* d_context = stack.take_zeroed(n * Text::context_floats);
-  float* d_pooled = M.text.pooled > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
+  float* d_pooled = Text::pooled_floats > 0 ? stack.take_zeroed(n * Text::pooled_floats) : nullptr;
   Net::backward(c, weights.unet, gradients.unet, net, y, nullptr, {d_context, d_pooled});
   if (trains_text) Text::backward(c, weights.text_encoder, gradients.text_encoder, text, d_context, d_pooled);
   return losses;

@@ -206,7 +206,7 @@ class DistillationTrainer {
     }
     float *z = stack.take(n * latents), *goal = stack.take(n * latents), *steps = stack.take(rows);
     float* context = stack.take(rows * Text::context_floats);
-    float* pooled = M.text.pooled > 0 ? stack.take(rows * Text::pooled_floats) : nullptr;
+    float* pooled = Text::pooled_floats > 0 ? stack.take(rows * Text::pooled_floats) : nullptr;
     ex.parallel_for(n, 1, [&](std::size_t begin, std::size_t end, int) {
       for (std::size_t i = begin; i < end; ++i) {
         float* zi = z + i * latents;

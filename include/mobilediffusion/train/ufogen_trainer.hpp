@@ -97,7 +97,7 @@ class UfogenTrainer {
         generating_(ex, options.batch / options.micro_batch, generating_floats(options.micro_batch)),
         judging_(ex, options.batch / options.micro_batch, judging_floats(options.micro_batch)),
         contexts_(options.batch * Text::context_floats),
-        pooled_(M.text.pooled > 0 ? options.batch * Text::pooled_floats : 0),
+        pooled_(Text::pooled_floats > 0 ? options.batch * Text::pooled_floats : 0),
         earlier_(options.batch),
         fake_(options.batch * latents) {
     detail::copy_common(start, generator.weights);
@@ -297,7 +297,7 @@ class UfogenTrainer {
       if (at[i] < 1.0f) add_noise(levels[i], pictures[first + i], zi, zi, latents);
     });
     float* context = contexts_.data() + first * Text::context_floats;
-    float* pooled = M.text.pooled > 0 ? pooled_.data() + first * Text::pooled_floats : nullptr;
+    float* pooled = Text::pooled_floats > 0 ? pooled_.data() + first * Text::pooled_floats : nullptr;
     stack.keep(false);  // nothing flows back into the text encoder
     typename Text::Saved text{};
     Text::forward(c, text_, ids + first * length, context, pooled, text);
@@ -359,7 +359,7 @@ class UfogenTrainer {
     };
     float* x = twice(fake_.data(), latents);
     const float* context = twice(contexts_.data(), Text::context_floats);
-    const float* pooled = M.text.pooled > 0 ? twice(pooled_.data(), Text::pooled_floats) : nullptr;
+    const float* pooled = Text::pooled_floats > 0 ? twice(pooled_.data(), Text::pooled_floats) : nullptr;
     float *steps = stack.take(2 * n), *maps = stack.take(2 * n * places), *logits = stack.take(2 * n);
     for (std::size_t i = 0; i < n; ++i) steps[i] = steps[n + i] = timestep(M.sampler.schedule, times(first + i).earlier);
     each(ex, n, [&](std::size_t i) {
