@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,8 +32,9 @@ class Model {
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into
   // them, so that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and
   // as read_lora does.
-  explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {})
-      : loaded_(std::make_shared<const Loaded>(path, ModelSource<M>(path), loras)) {}
+  explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
+  explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {})
+      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras)) {}
 
   const Weights& weights() const { return loaded().weights.weights(); }
   const Tokenizer& tokenizer() const { return loaded().tokenizer; }
@@ -40,16 +42,19 @@ class Model {
   // How it samples where a request does not say.
   const SamplingOptions& sampling() const { return loaded().sampling; }
   const NoiseSchedule& schedule() const { return loaded().schedule; }
+  // What people should know of how it was read, such as a scheduler that is drawn with its nearest relative; empty: nothing.
+  const std::string& note() const { return loaded().note; }
   // Held by it and its copies together.
   std::size_t memory_bytes() const { return loaded().weights.bytes(); }
 
  private:
   struct Loaded {
-    Loaded(const std::filesystem::path& path, const ModelSource<M>& source, const std::vector<LoraFile>& loras)
+    Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras)
         : tokenizer(source.tokenizer()),
           metadata(source.metadata()),
-          sampling(sampling_of(metadata, Sampling<M>::defaults, path.string())),
-          schedule(M.sampler.schedule),
+          sampling(source.sampling(Sampling<M>::defaults)),
+          schedule(source.schedule()),
+          note(source.note()),
           weights(F) {
       LoraMerge<Weights> merge(weights.weights(), loras);
       source.read(weights.weights(),
@@ -60,6 +65,7 @@ class Model {
     Metadata metadata;
     SamplingOptions sampling;
     NoiseSchedule schedule;
+    std::string note;
     PackedWeights<Weights> weights;
   };
   const Loaded& loaded() const {

@@ -17,6 +17,7 @@
 #include "folder_config.hpp"
 #include "io/clip_folder.hpp"
 #include "io/ldm_checkpoint.hpp"
+#include "io/vae_file.hpp"
 #include "io/weight_files.hpp"
 #include "model_file.hpp"
 #include "model_kind.hpp"
@@ -60,6 +61,13 @@ inline std::optional<std::filesystem::path> find_tokenizer(std::initializer_list
 
 }  // namespace detail
 
+// Where a model is read from, beside adapters.
+struct ModelPaths {
+  std::filesystem::path model;
+  std::filesystem::path vae{};         // another autoencoder of the model's kind (open_vae) than the model's own
+  std::filesystem::path vocabulary{};  // a folder with CLIP's tokenizer, for a one-file checkpoint, which has none
+};
+
 // Opened and checked: every tensor is there with its shape, and none besides, before anything is used.
 template <ModelConfig M>
 class ModelSource {
@@ -71,13 +79,14 @@ class ModelSource {
   // vocabulary: a folder with CLIP's tokenizer, for a one-file checkpoint, which has none; empty: the file's own folder, or
   // tokenizer/ in it. Throws Error naming the file, the tensor, what was expected and what was found; for the UNet of another
   // preset also its name.
-  explicit ModelSource(const std::filesystem::path& path, const std::filesystem::path& vocabulary = {})
-      : path_(path), vocabulary_(vocabulary) {
-    if (kind_of(path) == PathKind::folder) {
+  explicit ModelSource(const std::filesystem::path& path) : ModelSource(ModelPaths{path}) {}
+  explicit ModelSource(const ModelPaths& paths) : path_(paths.model), vocabulary_(paths.vocabulary) {
+    if (!paths.vae.empty()) use_vae(paths.vae);
+    if (kind_of(path_) == PathKind::folder) {
       open_folder();
       return;
     }
-    const auto file = std::make_shared<const SafetensorsFile>(path);
+    const auto file = std::make_shared<const SafetensorsFile>(path_);
     const ModelKind kind = detail::judge_file(file);
     if (kind.layout == ModelKind::Layout::ldm_file) {
       open_checkpoint(LdmCheckpoint(file), kind);
@@ -87,6 +96,16 @@ class ModelSource {
     check_model<M>(*file);
     file_ = file;
   }
+
+  // How a request that does not say is drawn, and over which noise: what the file's metadata or the folder's scheduler say, else
+  // the configuration. Throws Error for metadata that no request may have.
+  SamplingOptions sampling(SamplingOptions otherwise) const {
+    if (scheduler_) otherwise.sampler = scheduler_->sampler;
+    return file_ ? sampling_of(file_->metadata(), otherwise, detail::path_text(path_)) : otherwise;
+  }
+  NoiseSchedule schedule() const { return scheduler_ ? scheduler_->schedule : NoiseSchedule(M.sampler.schedule); }
+  // What people should know of how it is read; empty: nothing.
+  std::string note() const { return scheduler_ ? scheduler_->note : ""; }
 
   // Throws Error for one that is missing, damaged, or of more tokens than the text encoder knows.
   Tokenizer tokenizer() const {
@@ -117,7 +136,13 @@ class ModelSource {
   // take(leaf, values): see read_weights.
   template <class F>
   void read(ModelWeights<M>& weights, F&& take) const {
-    if (file_) return read_weights(*file_, "", weights, take);
+    if (file_ && !vae_) return read_weights(*file_, "", weights, take);
+    if (file_) {
+      read_weights(*file_, "text_encoder.", weights.text_encoder, take);
+      read_weights(*file_, "unet.", weights.unet, take);
+      read_weights(*vae_, "", weights.vae, take);
+      return;
+    }
     read_weights(*text_encoder_, "", weights.text_encoder, take);
     read_weights(*unet_, "", weights.unet, take);
     read_weights(*vae_, "", weights.vae, take);
@@ -132,8 +157,11 @@ class ModelSource {
     }
     unet_.emplace(path_ / "unet", "diffusion_pytorch_model");
     check_unet();
-    vae_.emplace(path_ / "vae", "diffusion_pytorch_model");
-    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    if (!vae_) {
+      vae_.emplace(path_ / "vae", "diffusion_pytorch_model");
+      check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+      check_config("vae", "config.json", detail::check_vae_config, M.vae);
+    }
     text_encoder_.emplace(path_ / "text_encoder", "model");
     check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
     check_configs();
@@ -143,13 +171,15 @@ class ModelSource {
     using Part = LdmCheckpoint::Part;
     for (const auto& [part, name] :
          {std::pair{Part::unet, "a UNet"}, {Part::vae, "an autoencoder"}, {Part::text_encoder, "a text encoder"}})
-      if (!checkpoint.has(part))
+      if (!checkpoint.has(part) && !(part == Part::vae && vae_))
         detail::fail_file(path_,
                           {"expected UNet, autoencoder and text encoder, found none that is ", name, ", but ", kind.text()});
     unet_.emplace(checkpoint.part(Part::unet));
     check_unet();
-    vae_.emplace(checkpoint.part(Part::vae));
-    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    if (!vae_) {
+      vae_.emplace(checkpoint.part(Part::vae));
+      check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    }
     text_encoder_.emplace(checkpoint.part(Part::text_encoder));
     // OpenCLIP's last layer, which these models do not run: they read what the last but one puts out.
     const std::string last = detail::join({".resblocks.", M.text.layers, "."});
@@ -180,19 +210,33 @@ class ModelSource {
   }
 
   // What tensors cannot show. A folder may lack these files: then the configuration is believed.
-  void check_configs() const {
-    const auto check = [&](const char* folder, const char* name, auto&& f, const auto& config) {
-      if (const auto path = path_ / folder / name; path_exists(path)) f(path, config);
-    };
-    check("unet", "config.json", detail::check_unet_config, M.unet);
-    check("vae", "config.json", detail::check_vae_config, M.vae);
-    check("text_encoder", "config.json", detail::check_text_encoder_config, M.text);
-    check("scheduler", "scheduler_config.json", read_scheduler_config, M.sampler);
+  template <class F, class Config>
+  void check_config(const char* folder, const char* name, F&& f, const Config& config) const {
+    if (const auto path = path_ / folder / name; path_exists(path)) f(path, config);
+  }
+  void check_configs() {
+    check_config("unet", "config.json", detail::check_unet_config, M.unet);
+    check_config("text_encoder", "config.json", detail::check_text_encoder_config, M.text);
+    check_config(
+        "scheduler", "scheduler_config.json",
+        [&](const std::filesystem::path& path, const SamplerConfig& c) { scheduler_ = read_scheduler_config(path, c); },
+        M.sampler);
+  }
+
+  void use_vae(const std::filesystem::path& path) {
+    vae_.emplace(open_vae(path));
+    check_exactly_weights<typename Vae<M.vae>::Weights>(*vae_);
+    for (const auto& config : {path / "vae" / "config.json", path / "config.json"})
+      if (is_folder(path) && path_exists(config)) {
+        detail::check_vae_config(config, M.vae);
+        break;
+      }
   }
 
   std::filesystem::path path_, vocabulary_;
   std::shared_ptr<const SafetensorsFile> file_;  // of this library, or
   std::optional<WeightFiles> unet_, vae_, text_encoder_;
+  std::optional<SchedulerConfig> scheduler_;
   bool is_checkpoint_ = false, is_open_clip_ = false;  // of the LDM layout; with the text encoder of the second family
 };
 

@@ -89,7 +89,7 @@ struct Sampling {
   // batch under guidance.
   static constexpr std::size_t state_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return 2 * aligned(n) + 2 * aligned(n * latents) + aligned(n * Net::beside_floats) +
+    return (embeds_guidance ? 2 : 1) * aligned(n) + 2 * aligned(n * latents) + aligned(n * Net::beside_floats) +
            (2 + remembered_by_any) * aligned(count * latents);
   }
   // For `count` captions with guidance, conditioning included.

@@ -211,7 +211,7 @@ TEST_CASE("the vocabulary of a one-file checkpoint lies beside it, or where the 
   const auto file = folder / "model.safetensors";
   write_safetensors(file, checkpoint(random.weights));
   const auto ids = [&](const std::filesystem::path& vocabulary = {}) {
-    return ModelSource<toy>(file, vocabulary).tokenizer().encode("a cat", 7);
+    return ModelSource<toy>(ModelPaths{.model = file, .vocabulary = vocabulary}).tokenizer().encode("a cat", 7);
   };
   expect(error_of([&] { ids(); }), "model.safetensors\": a one-file checkpoint holds no vocabulary, and none is in");
   const auto write_files = [&](const std::string& where) {
@@ -235,6 +235,67 @@ TEST_CASE("the vocabulary of a one-file checkpoint lies beside it, or where the 
   write_safetensors(file, checkpoint(random.weights, {.text = Text::open_clip}));
   CHECK(ids() == std::vector<std::int32_t>{27, 11, 24, 28, 0, 0, 0});
   expect(error_of([&] { ids(folder / "nowhere"); }), "nowhere\": expected CLIP's vocab.json");
+}
+
+TEST_CASE("another autoencoder takes the place of the model's own, by any of its names", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<toy> random, other(2);
+  const auto file = folder / "model.safetensors";
+  write_safetensors(file, checkpoint(random.weights));
+  Tensors vae;
+  list_weights(vae, "", other.weights.vae, Dtype::f32);
+  std::filesystem::create_directories(folder / "whole/vae");
+  std::filesystem::create_directories(folder / "alone");
+  for (const char* at : {"whole/vae", "alone"}) write_safetensors(folder / at / "diffusion_pytorch_model.safetensors", vae);
+  write_safetensors(folder / "vae.safetensors", vae);
+  Tensors ldm = checkpoint(other.weights);
+  write_safetensors(folder / "other.safetensors", ldm);
+  std::erase_if(ldm, [](const auto& t) { return !t.name.starts_with("first_stage_model."); });
+  for (auto& t : ldm) t.name.erase(0, std::string_view("first_stage_model.").size());
+  write_safetensors(folder / "ldm_vae.safetensors", ldm);
+
+  RandomModel<toy> mixed;
+  const auto to = reflect::leafs(mixed.weights.vae), from = reflect::leafs(other.weights.vae);
+  for (std::size_t i = 0; i < to.size(); ++i) std::copy_n(from[i].data(), from[i].type->storage, to[i].data());
+  write_safetensors(folder / "mixed.safetensors", checkpoint(mixed.weights));
+  const auto expected = read_all(ModelSource<toy>(folder / "mixed.safetensors"));
+  for (const char* from_here : {"whole", "alone", "vae.safetensors", "other.safetensors", "ldm_vae.safetensors"}) {
+    CAPTURE(from_here);
+    CHECK((read_all(ModelSource<toy>(ModelPaths{.model = file, .vae = folder / from_here})) == expected));
+  }
+  // Of a model without one, and of a model of this library.
+  Tensors rest = checkpoint(random.weights);
+  std::erase_if(rest, [](const auto& t) { return t.name.starts_with("first_stage_model."); });
+  write_safetensors(folder / "rest.safetensors", rest);
+  CHECK((read_all(ModelSource<toy>(ModelPaths{.model = folder / "rest.safetensors", .vae = folder / "alone"})) == expected));
+  random.write(folder / "own.safetensors", Dtype::f32);
+  CHECK((read_all(ModelSource<toy>(ModelPaths{.model = folder / "own.safetensors", .vae = folder / "alone"})) == expected));
+
+  const auto refusal = [&](const char* from_here) {
+    return error_of([&] { ModelSource<toy> source(ModelPaths{.model = file, .vae = folder / from_here}); });
+  };
+  vae.pop_back();
+  write_safetensors(folder / "vae.safetensors", vae);
+  expect(refusal("vae.safetensors"), "vae.safetensors\": tensor");
+  expect(refusal("rest.safetensors"), "expected an autoencoder, found none");
+  expect(refusal("nowhere"), "nowhere\": cannot open");
+  write_file(folder / "alone/config.json", R"({"_class_name": "AutoencoderTiny"})");
+  expect(refusal("alone"), "_class_name: expected");
+}
+
+TEST_CASE("TAESD's own numbers are those of a sequence, whose decoder begins with a layer that has no weights", "[pipeline]") {
+  using detail::tiny_vae_name;
+  for (const auto& [own, theirs] : {std::pair("encoder.0.weight", "encoder.layers.0.weight"),
+                                    {"encoder.13.conv.4.bias", "encoder.layers.13.conv.4.bias"},
+                                    {"decoder.1.weight", "decoder.layers.0.weight"},
+                                    {"decoder.19.bias", "decoder.layers.18.bias"}}) {
+    CHECK(tiny_vae_name(own) == theirs);
+    CHECK(tiny_vae_name(theirs, true) == own);
+    CHECK(tiny_vae_name(theirs) == theirs);
+  }
+  for (const char* none :
+       {"decoder.0.weight", "decoder.conv_in.weight", "quant_conv.bias", "encoder.", "encoder.3", "decoder.-1.x"})
+    CHECK(tiny_vae_name(none) == none);
 }
 
 TEST_CASE("a one-file checkpoint that is not the model is refused by the file's own names", "[pipeline]") {

@@ -152,6 +152,31 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   CHECK(most <= 8);
 }
 
+TEST_CASE("a folder's scheduler is the sampler of requests that do not choose one", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<presets::tiny> random;
+  const auto root = folder / "model";
+  write_folder(root, random.weights);
+  const auto with = [&](const char* scheduler) {
+    write_file(root / "scheduler" / "scheduler_config.json", scheduler);
+    return Tiny(root, 1);
+  };
+  const Request request{.prompt = "a red cat", .seed = 1, .steps = 3};
+  Tiny plain = with(R"({"prediction_type": "v_prediction"})");
+  CHECK(plain.sampling().sampler == Sampler(Ddim{}));
+  CHECK(plain.model().note().empty());
+  Tiny euler = with(R"({"prediction_type": "v_prediction", "_class_name": "EulerDiscreteScheduler",
+                        "timestep_spacing": "trailing", "use_karras_sigmas": true})");
+  const Euler expected{.spacing = Spacing::trailing, .karras = true};
+  CHECK(euler.sampling().sampler == Sampler(expected));
+  CHECK(euler.generate(request) != plain.generate(request));
+  Request chosen = request;
+  chosen.sampler = expected;
+  CHECK(euler.generate(request) == plain.generate(chosen));
+  Tiny heun = with(R"({"prediction_type": "v_prediction", "_class_name": "HeunDiscreteScheduler"})");
+  expect(heun.model().note(), "HeunDiscreteScheduler is not one of the samplers; drawn with euler");
+}
+
 TEST_CASE("a folder that is not the model is refused before anything is used", "[pipeline]") {
   const RandomModel<presets::tiny> random;
   const auto refusal = [&](const Edit& edit_unet, const std::function<void(const std::filesystem::path&)>& then = {}) {
@@ -272,7 +297,8 @@ TEST_CASE("what is no model of ours says what it is", "[pipeline]") {
     return error_of([&] { Tiny model(folder / "file", 1); });
   };
   expect(found("model.diffusion_model.input_blocks.0.0.weight"), "found none that is an autoencoder, but a UNet alone");
-  expect(found("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"), "found adapters without a model: LoRA in kohya's names");
+  expect(found("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"),
+         "found adapters without a model: LoRA in kohya's names");
   expect(found("down_blocks.0.resnets.0.conv1.weight"), "found a UNet alone");
   expect(found("decoder.conv_in.weight"), "found an autoencoder alone");
   expect(found("text_model.final_layer_norm.weight"), "found a text encoder alone");
