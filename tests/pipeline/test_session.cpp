@@ -246,11 +246,15 @@ TEST_CASE("an inpainting model sees mask and picture beside its latents", "[sess
   CHECK(one.peak_activation_bytes() <= Painter::activation_bytes_for(2));
 }
 
-TEST_CASE("a model that embeds guidance takes one pass for it", "[session]") {
+TEST_CASE("a model that embeds guidance takes one pass for it, and a tiny autoencoder draws from a picture", "[session]") {
   static constexpr ModelConfig distilled = [] {
     ModelConfig m = presets::tiny;
     m.unet.guidance_width = 8;
-    return m;
+    VaeConfig vae = presets::taesd;
+    vae.latent_channels = m.unet.latent_channels;
+    vae.levels = 3;
+    vae.encoder_channels = vae.decoder_channels = {16, 16, 16};
+    return presets::with_vae(m, vae);
   }();
   const TemporaryFolder folder;
   model_files::RandomModel<distilled>().write(folder / "m.safetensors");
@@ -263,6 +267,10 @@ TEST_CASE("a model that embeds guidance takes one pass for it", "[session]") {
   CHECK(draw(5.0f) != image);
   CHECK(draw(4.0f, "a blue cat") == image);
   CHECK(draw(0.0f) == draw(1.0f));
+  const Request request{.prompt = "a red apple", .seed = 7, .steps = 4, .sampler = Lcm{}};
+  const Image from = session.image_to_image(draw(5.0f), request, 0.5f);
+  CHECK(session.image_to_image(draw(5.0f), request, 0.5f) == from);
+  CHECK(session.image_to_image(image, request, 0.5f) != from);
   CHECK(session.peak_activation_bytes() <= Session<distilled>::activation_bytes);
 }
 
