@@ -331,6 +331,16 @@ inline std::optional<std::int64_t> read_whole_number(const SafetensorsFile& file
   return static_cast<std::int64_t>(value);
 }
 
+// What a one-file checkpoint itself says that the UNet puts out: a mark of merges, or metadata (Stability-AI/ModelSpec).
+inline std::optional<Prediction> stated_prediction(const SafetensorsFile& file) {
+  if (file.find("v_pred") != nullptr) return Prediction::v;
+  const auto at = file.metadata().find("modelspec.prediction_type");
+  if (at == file.metadata().end()) return std::nullopt;
+  return at->second == "v"         ? std::optional(Prediction::v)
+         : at->second == "epsilon" ? std::optional(Prediction::epsilon)
+                                   : std::nullopt;
+}
+
 inline void judge_text_encoder(const WeightFiles& text, ModelKind& kind) {
   for (const WeightFiles::Tensor& t : text.tensors())
     if (t.path.ends_with("token_embedding.weight") && t.shape.size() == 2)
@@ -361,7 +371,7 @@ inline ModelKind judge_ldm(const LdmCheckpoint& checkpoint) {
                                                : Contents::text_encoder;
   // Training counted steps. That of 2.0 base, which predicts noise, ended at this one; diffusers goes by it too.
   if (kind.family == Family::sd2 && read_whole_number(file, "global_step") == 875000) kind.prediction = Prediction::epsilon;
-  if (file.find("v_pred") != nullptr) kind.prediction = Prediction::v;
+  if (const auto stated = stated_prediction(file)) kind.prediction = stated;
   std::map<std::string, std::size_t> reasons;
   for (const LdmCheckpoint::Ignored& i : checkpoint.ignored()) ++reasons[i.reason];
   for (const auto& [reason, count] : reasons)

@@ -54,7 +54,7 @@ inline std::string hint_of(const WeightFiles& unet) {
 // The first of these folders that holds CLIP's tokenizer, or none.
 inline std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders) {
   for (const auto& folder : folders)
-    for (const char* name : {"vocab.json", "tokenizer.json"})
+    for (const char* name : {"vocab.json", "tokenizer.json", "merges.txt"})
       if (path_exists(folder / name)) return folder;
   return std::nullopt;
 }
@@ -115,10 +115,11 @@ class ModelSource {
       const std::filesystem::path near = vocabulary_.empty() ? path_.parent_path() : vocabulary_;
       const auto found = detail::find_tokenizer({near / "tokenizer", near});
       if (!found)
-        detail::fail_file(path_, {"a one-file checkpoint holds no vocabulary, and none is in ",
-                                  detail::printable(detail::path_text(near.empty() ? "." : near)),
-                                  ": expected CLIP's vocab.json and merges.txt, or tokenizer.json, there or in a folder "
-                                  "`tokenizer` in it"});
+        detail::fail_file(path_,
+                          {"a one-file checkpoint holds no vocabulary, and none is in ",
+                           detail::printable(detail::path_text(near.empty() ? "." : near)),
+                           ": expected CLIP's merges.txt (with vocab.json, or alone) or tokenizer.json, there or in a folder "
+                           "`tokenizer` in it"});
       folder = *found;
     }
     // Which token fills prompts up is the text encoder's, whatever vocabulary lies there.
@@ -190,13 +191,17 @@ class ModelSource {
     if (!checkpoint.unknown().empty())
       detail::fail_file(path_, {"tensor ", detail::printable(checkpoint.unknown().front()->name),
                                 ": belongs to no network of the model, and is not known as one that can be left out"});
-    if (checkpoint.file().find("v_pred") != nullptr && M.sampler.prediction != Prediction::v)
-      detail::fail_file(path_, {"tensor \"v_pred\": says that the UNet puts out v, expected otherwise by `sampler.prediction`"});
+    if (const auto stated = detail::stated_prediction(checkpoint.file()); stated && *stated != M.sampler.prediction)
+      detail::fail_file(path_,
+                        {"expected a UNet that puts out ", name_of(M.sampler.prediction),
+                         " (the configuration's `sampler.prediction`), found one that puts out ", name_of(*stated),
+                         checkpoint.file().find("v_pred") != nullptr ? ": it holds the tensor \"v_pred\""
+                                                                     : ": its metadata say so (modelspec.prediction_type)"});
     if (checkpoint.file().find("ztsnr") != nullptr)
       detail::fail_file(path_,
                         {"tensor \"ztsnr\": says that the noise schedule ends in noise alone, which the configuration does not"});
     is_checkpoint_ = true;
-    is_open_clip_ = checkpoint.is_open_clip();
+    is_open_clip_ = checkpoint.is_open_clip() || kind.family == ModelKind::Family::sd2;
   }
 
   void check_unet() const {

@@ -71,6 +71,13 @@ TEST_CASE("CLIP's tokenizer gives transformers' ids", "[io][tokenizer]") {
     }
   }
   CHECK(prompts > 4000);
+  // The merges alone say which tokens there are.
+  const Tokenizer two = read_clip_tokenizer(folder / "");
+  std::filesystem::remove(folder / "vocab.json");
+  const Tokenizer alone = read_clip_tokenizer(folder / "");
+  CHECK(alone.vocabulary() == 49408);
+  for (const char* text : {"a lighthouse at dusk", "\xC5\x81\xC3\x93\x44\xC5\xB9, 3\xC2\xBD \xF0\x9F\xA6\x8A", ""})
+    CHECK(alone.encode(text, 77) == two.encode(text, 77));
   CHECK(different == 0);
 }
 

@@ -234,7 +234,7 @@ TEST_CASE("the vocabulary of a one-file checkpoint lies beside it, or where the 
   // OpenCLIP fills up with 0, which is "!".
   write_safetensors(file, checkpoint(random.weights, {.text = Text::open_clip}));
   CHECK(ids() == std::vector<std::int32_t>{27, 11, 24, 28, 0, 0, 0});
-  expect(error_of([&] { ids(folder / "nowhere"); }), "nowhere\": expected CLIP's vocab.json");
+  expect(error_of([&] { ids(folder / "nowhere"); }), "nowhere\": expected CLIP's merges.txt");
 }
 
 TEST_CASE("another autoencoder takes the place of the model's own, by any of its names", "[pipeline]") {
@@ -352,7 +352,15 @@ TEST_CASE("a one-file checkpoint that is not the model is refused by the file's 
          "tensors \"first_stage_model.encoder.quant_conv.bias\" and \"first_stage_model.quant_conv.bias\": both are "
          "\"quant_conv.bias\"");
   expect(refusal(with("conditioner.embedders.1.model.ln_final.bias")), "found a second, of Stable Diffusion XL");
-  expect(refusal(with("v_pred")), "tensor \"v_pred\": says that the UNet puts out v");
+  expect(refusal(with("v_pred")),
+         "expected a UNet that puts out epsilon (the configuration's `sampler.prediction`), found one that puts out v: it holds "
+         "the tensor \"v_pred\"");
+  for (const char* says : {"v", "epsilon", "something"}) {
+    write_safetensors(folder / "model.safetensors", checkpoint(random.weights), {{"modelspec.prediction_type", says}});
+    const std::string error = error_of([&] { ModelSource<toy>{folder / "model.safetensors"}; });
+    if (*says == 'v') expect(error, "found one that puts out v: its metadata say so (modelspec.prediction_type)");
+    else CHECK(error.empty());
+  }
   expect(refusal(with("ztsnr")), "tensor \"ztsnr\": says that the noise schedule ends in noise alone");
   expect(refusal(without("first_stage_model.")),
          "found none that is an autoencoder, but a one-file checkpoint of the LDM layout");

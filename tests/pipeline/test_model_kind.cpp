@@ -164,6 +164,8 @@ TEST_CASE("files say what they are", "[pipeline][kind]") {
   CHECK(prediction("global_step", Dtype::i64, 140000) == std::nullopt);
   CHECK(prediction("global_step", Dtype::u8, 1) == std::nullopt);
   CHECK(prediction("v_pred", Dtype::f32, 0) == Prediction::v);
+  write(path, {{unet + to_k, {8, 1024}}}, {{"modelspec.prediction_type", "epsilon"}});
+  CHECK(identify(path).prediction == Prediction::epsilon);
 
   CHECK(text_of({{to_k, {8, 768}}}) == "a UNet alone: Stable Diffusion 1.x, an unknown variant");
   CHECK(text_of({{"down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", {8, 1024}}}) ==

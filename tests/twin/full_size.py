@@ -6,7 +6,8 @@
 Lets diffusers and transformers build the published configuration with seeded random weights and save it as a folder of their
 layout (--dtype, --shard-size, --variant), loads it with both sides, and compares a UNet pass, the encoder, the decoder, the text
 encoder (relative error, max |a - b| / max |b|) and a prompt's tokens. Exits with 1 above 1e-4. Ours and the reference compute in
-fp32, both from the weights as they are stored. Up to 10 GB of memory and, for the files, 6 GB of disk.
+fp32, both from the weights as they are stored. Up to 10 GB of memory and, for the files, 6 GB of disk. With --one-file, ours reads
+the same model out of a one-file checkpoint, which diffusers' own script writes from the folder.
 """
 import argparse
 import gc
@@ -94,6 +95,20 @@ def write_model(folder, preset, dtype, saving, tokenizer_json):
     write_tokenizer(folder / "tokenizer", p["pad"], tokenizer_json)
 
 
+def write_one_file(folder, model, checkout, half):
+    """The folder as one file of the LDM layout beside its tokenizer, by diffusers' script. That reads the names of transformers 4."""
+    text = model / "text_encoder" / "model.safetensors"
+    weights = load_file(text)
+    save_file({k if k.startswith("text_model.") else "text_model." + k: v for k, v in weights.items()}, text, {"format": "pt"})
+    script = checkout / "scripts" / "convert_diffusers_to_original_stable_diffusion.py"
+    path = folder / "one" / "model.safetensors"
+    shutil.copytree(model / "tokenizer", folder / "one" / "tokenizer")
+    options = ["--use_safetensors"] + (["--half"] if half else [])
+    subprocess.run([sys.executable, script, "--model_path", model, "--checkpoint_path", path, *options], check=True,
+                   stdout=subprocess.DEVNULL)
+    return path
+
+
 def random_inputs(width):
     """Channels last; ids as of a caption of 20 tokens."""
     g = torch.Generator().manual_seed(7)
@@ -157,7 +172,8 @@ def run(args, folder):
     theirs = reference(model, inputs, args.variant)
     gc.collect()
     outputs = folder / "outputs.safetensors"
-    subprocess.run([args.build / "tests" / target, model, folder / "inputs.safetensors", outputs, PROMPT], check=True)
+    ours = write_one_file(folder, model, args.one_file, args.dtype == "fp16") if args.one_file else model
+    subprocess.run([args.build / "tests" / target, ours, folder / "inputs.safetensors", outputs, PROMPT], check=True)
     shown = args.model.name if args.model else f"{args.dtype}, {len(list(model.glob('*/*.safetensors')))} files"
     print(f"{args.preset} ({shown})")
     return compare(load_file(outputs), theirs)
@@ -173,6 +189,8 @@ def main():
     parser.add_argument("--shard-size", help="of the files, as 1GB; default: each network in one file")
     parser.add_argument("--variant", choices=["fp16", "bf16"], help="in the files' names, as diffusers' save_pretrained puts it")
     parser.add_argument("--tokenizer-json", action="store_true", help="no vocab.json and merges.txt, as transformers 5 saves it")
+    parser.add_argument("--one-file", type=Path, metavar="DIFFUSERS",
+                        help="ours reads one file of the LDM layout, by the script of this checkout of huggingface/diffusers")
     parser.add_argument("--model", type=Path, help="an existing folder of this preset instead of random weights")
     parser.add_argument("--build", type=Path, default=Path("build"), help="a configured build folder (default: build)")
     parser.add_argument("--work", type=Path, help="an empty folder for the files, which stay; default: a temporary one")
@@ -182,6 +200,8 @@ def main():
         parser.error(f"--build {args.build}: not a configured build folder")
     if args.work and args.work.exists() and any(args.work.iterdir()):
         parser.error(f"--work {args.work}: expected an empty folder")
+    if args.one_file and (args.model or args.variant or args.shard_size or args.dtype == "bf16"):
+        parser.error("--one-file: the script reads whole networks of random weights in fp32 or fp16")
     folder = args.work or Path(tempfile.mkdtemp(prefix="full_size_"))
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -4,12 +4,15 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "../core/error.hpp"
 #include "atomic_file.hpp"
@@ -17,6 +20,7 @@
 #include "json.hpp"
 #include "message.hpp"
 #include "tokenizer.hpp"
+#include "unicode.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -52,16 +56,42 @@ inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder,
   return Tokenizer(std::move(bpe), pad);
 }
 
+// The vocab.json that belongs to CLIP's merges.txt (openai/CLIP, simple_tokenizer.py): the bytes as printable letters, first
+// those that print, the same as ends of words, what each merge makes, begin and end.
+inline std::string vocabulary_of(std::string_view merges) {
+  std::vector<std::string> tokens;
+  for (const auto& [first, last] : {std::pair{33u, 126u}, {161u, 172u}, {174u, 323u}})  // from 256 on: bytes that do not print
+    for (unsigned c = first; c <= last; ++c) append_utf8(tokens.emplace_back(), c);
+  for (std::size_t i = 0; i < 256; ++i) tokens.push_back(tokens[i] + "</w>");
+  while (!merges.empty()) {
+    std::string line(merges.substr(0, merges.find('\n')));
+    merges.remove_prefix(std::min(merges.size(), line.size() + 1));
+    if (line.ends_with('\r')) line.pop_back();
+    const std::size_t space = line.find(' ');
+    if (space == std::string::npos || line.starts_with("#version")) continue;
+    tokens.push_back(line.erase(space, 1));
+  }
+  tokens.insert(tokens.end(), {"<|startoftext|>", "<|endoftext|>"});
+  nlohmann::json out = nlohmann::json::object();
+  for (std::size_t i = 0; i < tokens.size(); ++i) out[tokens[i]] = i;
+  return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace detail
 
-// vocab.json and merges.txt, or tokenizer.json; and special_tokens_map.json and tokenizer_config.json, where they are. filler:
-// the token that fills prompts up; empty: what these files say. Throws Error, which names the folder, for anything else.
+// vocab.json and merges.txt, or tokenizer.json, or merges.txt alone where it is CLIP's own; and special_tokens_map.json and
+// tokenizer_config.json, where they are. filler: the token that fills prompts up; empty: what these files say. Throws Error,
+// which names the folder, for anything else.
 inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::string_view filler = {}) {
   try {
-    const bool one_file = !path_exists(folder / "vocab.json") && path_exists(folder / "tokenizer.json");
+    const auto there = [&](const char* name) { return path_exists(folder / name); };
     const auto text = [&](const char* name) { return read_file(folder / name, ClipBpe::longest_file); };
-    return detail::read_specials(one_file ? ClipBpe(text("tokenizer.json")) : ClipBpe(text("vocab.json"), text("merges.txt")),
-                                 folder, one_file, filler);
+    const bool one_file = !there("vocab.json") && there("tokenizer.json");
+    if (one_file) return detail::read_specials(ClipBpe(text("tokenizer.json")), folder, true, filler);
+    const bool alone = !there("vocab.json") && there("merges.txt");
+    const std::string merges = alone ? text("merges.txt") : "";
+    const std::string vocabulary = alone ? detail::vocabulary_of(merges) : text("vocab.json");
+    return detail::read_specials(ClipBpe(vocabulary, alone ? merges : text("merges.txt")), folder, false, filler);
   } catch (const Error& e) {
     throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": ", e.what()}));
   }
