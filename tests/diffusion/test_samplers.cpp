@@ -260,11 +260,12 @@ TEST_CASE("samplers are found by their names, and options that one has not are r
 TEST_CASE("a course that a sampler cannot take is refused", "[diffusion]") {
   const auto refusal = [](const Sampler& s, const Course& c) { return error_of([&] { check_course(s, c); }); };
   CHECK(refusal(Ddim{}, {.steps = 1000}).empty());
-  expect(refusal(Ddim{}, {.steps = 1001}), "sampler ddim: steps: expected 1 to 1000, found 1001");
-  expect(refusal(Euler{}, {.steps = 0}), "sampler euler: steps: expected 1 to 1000, found 0");
-  expect(refusal(Lcm{}, {.steps = 51}), "sampler lcm: steps: expected 1 to 50 (the steps that its models were distilled for");
-  expect(refusal(Tcd{}, {.steps = 8, .strength = 0.1f}), "sampler tcd: steps: expected 1 to 5");
-  expect(refusal(Pndm{}, {.strength = 0.0f}), "sampler pndm: strength: expected more than 0 and at most 1, found 0");
+  expect(refusal(Ddim{}, {.steps = 1001}), "steps: expected 1 to 1000, found 1001");
+  expect(refusal(Euler{}, {.steps = 0}), "steps: expected 1 to 1000, found 0");
+  expect(refusal(Lcm{}, {.steps = 51}),
+         "steps: expected 1 to 50 for sampler lcm (those its models were distilled for, times strength), found 51");
+  expect(refusal(Tcd{}, {.steps = 8, .strength = 0.1f}), "steps: expected 1 to 5 for sampler tcd");
+  expect(refusal(Pndm{}, {.strength = 0.0f}), "strength: expected more than 0 and at most 1, found 0");
   expect(refusal(Pndm{}, {.strength = 1.5f}), "strength: ");
   expect(refusal(Pndm{}, {.strength = NAN}), "strength: ");
 }
