@@ -255,8 +255,7 @@ inline Contents contents_of(std::span<const TensorView> tensors) {
     if (front(mark)) return Contents::controlnet;
   for (const char* mark : {"body.0.block1.", "body.0.resnets.", "adapter.body.", "body.0.body.", "body.0.in_conv."})
     if (front(mark)) return Contents::t2i_adapter;
-  for (const char* mark :
-       {"encoder.layers.0.conv.", "encoder.layers.0.weight", "decoder.layers.0.weight", "1.conv.0.weight", "3.conv.0.weight"})
+  for (const char* mark : {"encoder.layers.", "decoder.layers.", "encoder.1.conv.", "decoder.3.conv.", "1.conv.0.", "3.conv.0."})
     if (front(mark)) return Contents::tiny_vae;
   for (const char* mark : {"down_blocks.", "input_blocks.", "up_blocks.", "output_blocks."})
     if (front(mark)) return Contents::unet;

@@ -140,11 +140,13 @@ TEST_CASE("a folder of the diffusers layout is the same model, sharded or not, w
   Tiny older(root, 1);
   CHECK(picture(older) == expected);
 
-  // Half precision, by its usual file name.
+  // Half precision, by its usual file name; networks of one folder may be of different variants.
   write_folder(folder / "half", random.weights, {}, Dtype::f16);
-  for (const char* path : {"unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"})
+  for (const auto& [path, variant] : {std::pair{"unet/diffusion_pytorch_model", ".fp16"},
+                                      {"vae/diffusion_pytorch_model", ".bf16"},
+                                      {"text_encoder/model", ".non_ema"}})
     std::filesystem::rename(folder / "half" / (std::string(path) + ".safetensors"),
-                            folder / "half" / (std::string(path) + ".fp16.safetensors"));
+                            folder / "half" / (std::string(path) + variant + ".safetensors"));
   Tiny half(folder / "half", 1);
   const auto near = picture(half);
   int most = 0;

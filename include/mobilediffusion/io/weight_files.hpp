@@ -33,12 +33,12 @@ class WeightFiles {
     std::size_t file = 0;       // which of the shards
   };
 
-  // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16 and
-  // bf16: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json, or, in older folders,
+  // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16, bf16
+  // and non_ema: folder/stem.fp16.safetensors, folder/stem.safetensors.index.fp16.json, or, in older folders,
   // folder/stem.safetensors.fp16.index.json. Throws Error where none of them is there, where a shard is missing or damaged,
   // and where index and shards disagree.
   WeightFiles(const std::filesystem::path& folder, const std::string& stem) : name_(detail::path_text(folder / stem)) {
-    for (const std::string variant : {"", ".fp16", ".bf16"}) {
+    for (const std::string variant : {"", ".fp16", ".bf16", ".non_ema"}) {
       const auto single = folder / (stem + variant + ".safetensors");
       if (path_exists(single)) {
         name_ = detail::path_text(single);
