@@ -54,8 +54,7 @@ inline std::string hint_of(const WeightFiles& unet) {
 // The first of these folders that holds CLIP's tokenizer, or none.
 inline std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders) {
   for (const auto& folder : folders)
-    for (const char* name : {"vocab.json", "tokenizer.json", "merges.txt"})
-      if (path_exists(folder / name)) return folder;
+    if (holds_clip_tokenizer(folder)) return folder;
   return std::nullopt;
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes and reads the files of the command-line tests: a model with random weights, wrong ones, pictures.
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/io/read_image.hpp"
+#include "pipeline/ldm_files.hpp"
 #include "pipeline/model_files.hpp"
 
 using namespace mobilediffusion;
@@ -17,6 +19,22 @@ int main(int argc, char** argv) {
   try {
     if (a.size() == 2 && a[0] == "model") {
       Model().write(a[1], Dtype::f16);
+    } else if (a.size() == 2 && a[0] == "sd_toy") {  // as one file, and as a folder
+      const model_files::RandomModel<presets::sd_toy> toy;
+      write_safetensors(a[1] + ".safetensors", ldm_files::checkpoint_of<presets::sd_toy>(toy.weights, {}, Dtype::f16));
+      const auto write = [&](const char* part, const char* stem, const auto& network) {
+        std::filesystem::create_directories(std::filesystem::path(a[1]) / part);
+        model_files::Tensors tensors;
+        list_weights(tensors, "", network, Dtype::f16);
+        write_safetensors(std::filesystem::path(a[1]) / part / (std::string(stem) + ".safetensors"), tensors);
+      };
+      write("unet", "diffusion_pytorch_model", toy.weights.unet);
+      write("vae", "diffusion_pytorch_model", toy.weights.vae);
+      write("text_encoder", "model", toy.weights.text_encoder);
+      const model_files::RandomModel<presets::with_vae(presets::sd_toy, presets::taesd)> tiny(2);
+      model_files::Tensors tensors;
+      list_weights(tensors, "", tiny.weights.vae, Dtype::f16);
+      write_safetensors(a[1] + ".taesd.safetensors", tensors);
     } else if (a.size() == 1 && a[0] == "kinds") {
       for (const auto& wrong : model_files::wrong_models()) std::cout << wrong.kind << '\n';
       for (const auto& wrong : model_files::wrong_bytes()) std::cout << wrong.kind << '\n';

@@ -8,7 +8,8 @@ if(TARGET generate AND UNIX AND TARGET mobilediffusion::pictures)
 
   add_test(NAME cli.model COMMAND cli_files model "${CMAKE_CURRENT_BINARY_DIR}/cli_random.safetensors")
   set_tests_properties(cli.model PROPERTIES FIXTURES_SETUP cli_model)
-  foreach(script IN ITEMS generate errors edit inspect)
+  set_target_properties(text_to_image_toy PROPERTIES EXCLUDE_FROM_ALL OFF)
+  foreach(script IN ITEMS generate errors edit inspect text_to_image)
     add_test(NAME cli.${script}
       COMMAND sh "${CMAKE_CURRENT_LIST_DIR}/cli_${script}.sh" $<TARGET_FILE_DIR:generate> $<TARGET_FILE:cli_files>
         "${CMAKE_CURRENT_BINARY_DIR}/cli_random.safetensors")

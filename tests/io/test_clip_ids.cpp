@@ -15,29 +15,11 @@ namespace {
 
 const std::filesystem::path data = MOBILEDIFFUSION_TEST_DATA;
 
-// The vocabulary follows from the merges, as openai/CLIP makes it.
-std::string vocabulary_of(const std::string& merges) {
-  std::vector<std::string> tokens;
-  for (const auto& [first, last] : {std::pair{33u, 126u}, {161u, 172u}, {174u, 323u}})
-    for (unsigned c = first; c <= last; ++c) append_utf8(tokens.emplace_back(), c);
-  for (std::size_t i = 0; i < 256; ++i) tokens.push_back(tokens[i] + "</w>");
-  std::size_t at = merges.find('\n') + 1;
-  for (std::size_t end = 0; at < merges.size(); at = end + 1) {
-    end = merges.find('\n', at);
-    std::string token = merges.substr(at, end - at);
-    tokens.push_back(token.erase(token.find(' '), 1));
-  }
-  tokens.insert(tokens.end(), {"<|startoftext|>", "<|endoftext|>"});
-  nlohmann::json out;
-  for (std::size_t i = 0; i < tokens.size(); ++i) out[tokens[i]] = i;
-  return out.dump();
-}
-
 struct ClipFolder : TemporaryFolder {
   ClipFolder() {
-    const std::string merges = read_file(data / "clip_merges.txt");
+    const std::string merges = read_file(data / "../../examples/clip/merges.txt");
     write_file(*this / "merges.txt", merges);
-    write_file(*this / "vocab.json", vocabulary_of(merges));
+    write_file(*this / "vocab.json", detail::vocabulary_of(merges));
   }
 };
 

@@ -146,7 +146,7 @@ def main():
                 texts = [t for t in texts if "<|" in t or "!" in t]
             ids = tokenizer(name, specials)(texts, add_special_tokens=False)["input_ids"]
             out[name] = {"specials": specials, "prompts": list(zip(texts, ids))}
-        shutil.copy(scratch / "plain" / "merges.txt", o.folder / "clip_merges.txt")
+        shutil.copy(scratch / "plain" / "merges.txt", pathlib.Path(__file__).parents[2] / "examples/clip/merges.txt")
     with open(o.folder / "clip_ids.json", "w") as file:
         file.write("{\n")
         for i, (name, part) in enumerate(out.items()):

@@ -221,6 +221,30 @@ inline constexpr UnetConfig sdxl_unet = [] {
   return c;
 }();
 
+// Stable Diffusion in small, for tests: its structure and its vocabulary, 64x64 pictures.
+inline constexpr ModelConfig sd_toy{
+    .text = {.width = 32, .layers = 2, .heads = 2},
+    .unet = {.height = 8,
+             .width = 8,
+             .levels = 2,
+             .stages = {StageConfig{.channels = 32,
+                                    .down_transformers = {full_blocks(1)},
+                                    .up_transformers = {full_blocks(1), full_blocks(1)}},
+                        StageConfig{.channels = 64}},
+             .middle = {.resnets = 2, .transformer = full_blocks(1)},
+             .attention = {.head_dim = 0, .heads = 2, .shared_kv = false},
+             .feed_forward = {.ratio = 8, .activation = Activation::gelu},
+             .context_width = 32,
+             .groups = 8},
+    .vae = {.height = 64,
+            .width = 64,
+            .encoder_channels = {8, 16, 16, 16},
+            .decoder_channels = {8, 16, 16, 16},
+            .encoder_resnets = 1,
+            .decoder_resnets = 2,
+            .groups = 8},
+    .sampler = {.prediction = Prediction::epsilon, .steps = 4, .guidance_percent = 500}};
+
 // The model that this repository trains and ships: 128x128 pictures of emoji. MobileDiffusion in small: no transformer at the
 // highest latent resolution, cross-attention and feed-forward only at the middle one, full blocks at the lowest, shared keys
 // and values, ratio 6, separable convolutions.

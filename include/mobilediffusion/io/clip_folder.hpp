@@ -79,6 +79,11 @@ inline std::string vocabulary_of(std::string_view merges) {
 
 }  // namespace detail
 
+// Whether read_clip_tokenizer finds something to read.
+inline bool holds_clip_tokenizer(const std::filesystem::path& folder) {
+  return path_exists(folder / "vocab.json") || path_exists(folder / "tokenizer.json") || path_exists(folder / "merges.txt");
+}
+
 // vocab.json and merges.txt, or tokenizer.json, or merges.txt alone where it is CLIP's own; and special_tokens_map.json and
 // tokenizer_config.json, where they are. filler: the token that fills prompts up; empty: what these files say. Throws Error,
 // which names the folder, for anything else.

@@ -4,6 +4,7 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <memory>
@@ -59,6 +60,12 @@ inline WeightFiles open_vae(const std::filesystem::path& path) {
   const bool numbered = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.path != t.name; });
   return {std::move(file), std::move(tensors),
           [numbered](std::string_view name) { return detail::tiny_vae_name(name, numbered); }};
+}
+
+// Whether it is TAESD or one of its kin: VaeKind::autoencoder_tiny.
+inline bool is_tiny_vae(const WeightFiles& vae) {
+  return std::any_of(vae.tensors().begin(), vae.tensors().end(),
+                     [](const WeightFiles::Tensor& t) { return t.path.starts_with("decoder.layers."); });
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
