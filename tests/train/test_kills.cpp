@@ -55,7 +55,7 @@ void kill_trainings(std::size_t kills) {
       for (; !path_exists(checkpoint) && waited < 120'000'000; waited += 1000) ::usleep(1000);
       span = std::max(span, 2 * waited);
     } else {
-      ::usleep(random.below(span));
+      ::usleep(random.below(static_cast<std::uint32_t>(span)));
     }
     ::kill(child, SIGKILL);
     int status = 0;
