@@ -4,15 +4,16 @@
 //
 // A sampler S is an aggregate of its options. With a NoiseSchedule s and a Course c that check_course() let pass it has, const
 // and without state:
-//   S::name, S::remembers     arrays of the size of z that it keeps between the passes of a run
-//   passes(c)                 how many times the network is asked
-//   at(s, c, pass)            what the network reads then, and the levels of noise around it; after the last pass z is the
-//   picture noise_scale(s, c)         optional: what pure noise is multiplied by in the beginning renews_noise() whether steps
-//   draw noise most_steps(c)             what c.steps may be at most step(s, c, prediction, pass, output, z, memory, scratch,
-//   noise, n)
-//                             z [n] of this pass and what the network put out for it -> z of the next pass, in place.
-//                             memory [remembers][n] stays with the run, scratch [n] holds anything. noise(float* into) draws n
-//                             normals. Where noise is renewed, scratch then holds the noise that z has, unless z has none.
+// - S::name; S::remembers: arrays of the size of z that it keeps between the passes of a run
+// - passes(c): how many times the network is asked; most_steps(c): what c.steps may be at most
+// - at(s, c, pass): what the network reads then, and the levels of noise around it; after the last pass z is the picture
+// - noise_scale(s, c), where it is not 1: what pure noise is multiplied by in the beginning
+// - renews_noise(): whether steps draw noise
+// - step(s, c, prediction, pass, output, z, memory, scratch, noise, n): z [n] of this pass and what the network put out for it
+//   -> z of the next pass, in place
+//
+// Of a step memory [remembers][n] stays with the run, scratch [n] holds anything, noise(float* into) draws n normals. Where noise
+// is renewed, scratch then holds the noise that z has, unless z has none.
 #pragma once
 
 #include "../core/begin.hpp"
