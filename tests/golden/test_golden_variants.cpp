@@ -29,7 +29,7 @@ constexpr UnetConfig two_levels(std::size_t depth0, std::size_t depth1) {
                .context_length = 7,
                .context_width = 16,
                .groups = 4};
-  for (const std::size_t l : {0, 1}) {
+  for (std::size_t l = 0; l < 2; ++l) {
     const TransformerConfig t{.depth = l == 0 ? depth0 : depth1};
     c.stages[l].down_transformers = {t};
     c.stages[l].up_transformers = {t, t};
