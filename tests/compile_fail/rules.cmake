@@ -80,7 +80,7 @@ model(steps "c.sampler.steps = 0;" "the sampler takes 1 to 1000 steps")
 model(shift "c.sampler.shift_percent = 9;" "the sampler's shift is at least 0.1")
 
 # What a model refuses when it is made of its parts.
-configuration(session_beside "" "c.unet.input_channels = 2 * c.unet.latent_channels;" "sizeof(Session<config>) > 0"
+configuration(session_beside "" "c.unet.input_channels = 2 * c.unet.latent_channels;" "Session<config>::activation_bytes > 0"
   "a session knows of a mask and a masked picture beside the latents" session.hpp)
 configuration(net_refuses .unet "c.feed_forward.ratio = 5;" "Unet<config>::parameters > 0"
   "the feed-forward ratio counts value and gate and must be even" models/unet.hpp)
