@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompt to PNG on one checkpoint, beside the programs that people draw with: time and peak memory.
+
+    cmake --preset bench && cmake --build build-bench --target bench_pictures
+    python -m pip install torch diffusers transformers stable-diffusion-cpp-python
+    python bench/peers/pictures.py [--model sd_turbo] [--rounds 3] [--engines ours-int8,...] [--taesd] [--threads 2]
+
+The checkpoint has the published structure and random weights (seeded, fp16): a folder as diffusers saves it, and the same as one
+file of the LDM layout. Every engine is a process that keeps its model loaded; engines take turns, a picture each. Peak memory is
+the process's, loading included. sd_turbo: one step, no guidance. sd15: 20 steps, guidance 7.5.
+"""
+import argparse
+import functools
+import io
+import json
+import os
+from pathlib import Path
+import statistics
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PROMPT = "a photograph of a lighthouse at dusk"
+MODELS = {"sd_turbo": dict(twin="sd21_base", steps=1, guidance=1.0), "sd15": dict(twin="sd15", steps=20, guidance=7.5)}
+ENGINES = ["ours-fp32", "ours-bf16", "ours-int8", "sdcpp-f32", "sdcpp-f16", "sdcpp-q8_0", "diffusers-fp32", "diffusers-bf16"]
+
+
+@functools.cache
+def ldm_names(section):
+    """[(name in the LDM layout, name in diffusers' layout, shape)] of tests/golden/ldm_names.txt."""
+    rows, here, names = [], False, ["", ""]
+    for line in (ROOT / "tests/golden/ldm_names.txt").read_text().splitlines():
+        if line.startswith("= "):
+            here, names = line[2:] == section, ["", ""]
+        elif here:
+            words = line.split(" ")  # the rest of a name may be empty
+            names = [names[0][: int(words[0])] + words[1], names[1][: int(words[2])] + words[3]]
+            rows.append((names[0], names[1], tuple(map(int, words[4:]))))
+    return rows
+
+
+def make_checkpoint(folder, model):
+    """folder/diffusers and folder/model.safetensors, and folder/taesd.safetensors."""
+    import torch
+    from diffusers import AutoencoderTiny
+    from safetensors.torch import load_file, save_file
+    sys.path.insert(0, str(ROOT / "tests/twin"))
+    import full_size
+    import twin
+    if (folder / "made").exists():
+        return
+    twin_name = MODELS[model]["twin"]
+    full_size.write_model(folder / "diffusers", twin_name, torch.float16, {}, False)
+    tokenizer = folder / "diffusers" / "tokenizer"
+    for old in tokenizer.iterdir():
+        old.unlink()
+    merges = (ROOT / "examples/clip/merges.txt").read_text("utf-8")
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+    made = [line.replace(" ", "") for line in merges.splitlines() if " " in line and not line.startswith("#version")]
+    tokens = letters + [x + "</w>" for x in letters] + made + ["<|startoftext|>", "<|endoftext|>"]
+    (tokenizer / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), "utf-8")
+    (tokenizer / "merges.txt").write_text(merges, "utf-8")
+    parts = {part: load_file(folder / "diffusers" / part / file)
+             for part, file in (("unet", "diffusion_pytorch_model.safetensors"), ("vae", "diffusion_pytorch_model.safetensors"),
+                                ("text_encoder", "model.safetensors"))}
+    text = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in parts["text_encoder"].items()}
+    out = {}
+
+    def add(section, state):
+        for ldm in dict.fromkeys(name for name, _, _ in ldm_names(section)):
+            rows = [(ours, shape) for name, ours, shape in ldm_names(section) if name == ldm and ours in state]
+            if len(rows) == 1:
+                out[ldm] = state[rows[0][0]].reshape(rows[0][1]).contiguous()
+            elif rows:  # thirds: q, k, v
+                values = dict((next(x for x in "qkv" if f".{x}_proj." in ours), state[ours]) for ours, _ in rows)
+                out[ldm] = torch.cat([values[x] for x in "qkv"]).contiguous()
+
+    add(twin_name, parts["unet"])
+    add("vae", parts["vae"])
+    if twin_name == "sd15":
+        out |= {"cond_stage_model.transformer." + k: v.contiguous() for k, v in text.items()}
+    else:
+        add("open_clip", text)
+        front = "cond_stage_model.model.transformer.resblocks."
+        for name in [n for n in out if n.startswith(front + "22.")]:  # the layer that is there and not read
+            out.setdefault(name.replace(front + "22.", front + "23."), out[name].clone())
+        out["cond_stage_model.model.text_projection"] = torch.eye(1024, dtype=torch.float16)
+    save_file(out, folder / "model.safetensors")
+    tiny = twin.randomize(AutoencoderTiny(), 9).half()
+    save_file({k: v.contiguous() for k, v in tiny.state_dict().items()}, folder / "taesd.safetensors")
+    tiny.save_pretrained(folder / "taesd")
+    (folder / "made").write_text("")
+
+
+# ---- engines: each answers "time N" with the seconds of N pictures, one line ------------------------------------------------
+
+
+def serve(draw):
+    draw()
+    print("ready {}", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "quit":
+            break
+        seconds = []
+        for _ in range(int(line.split()[1])):
+            start = time.perf_counter()
+            draw()
+            seconds.append(time.perf_counter() - start)
+        print(*seconds, flush=True)
+
+
+def as_png(image):
+    image.save(io.BytesIO(), "PNG")
+
+
+def serve_diffusers(folder, model, dtype, taesd, threads):
+    import torch
+    import diffusers
+    torch.set_num_threads(threads)
+    d = folder / "diffusers"
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    vae = (diffusers.AutoencoderTiny.from_pretrained(folder / "taesd") if taesd else
+           diffusers.AutoencoderKL.from_pretrained(d / "vae"))
+    from transformers import CLIPTextModel, CLIPTokenizer
+    unet = diffusers.UNet2DConditionModel.from_pretrained(d / "unet")
+    text = CLIPTextModel.from_pretrained(d / "text_encoder")
+    scheduler = diffusers.EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                                                 timestep_spacing="trailing")
+    pipe = diffusers.StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(d / "tokenizer"),
+                                             unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
+                                             requires_safety_checker=False).to(dtype)
+    pipe.set_progress_bar_config(disable=True)
+    m = MODELS[model]
+    serve(lambda: as_png(pipe(PROMPT, num_inference_steps=m["steps"], guidance_scale=m["guidance"],
+                              generator=torch.Generator().manual_seed(42)).images[0]))
+
+
+def serve_sdcpp(folder, model, wtype, taesd, threads):
+    from stable_diffusion_cpp import StableDiffusion
+    m = MODELS[model]
+    sd = StableDiffusion(model_path=str(folder / "model.safetensors"), taesd_path=str(folder / "taesd.safetensors") if taesd else "",
+                         wtype=wtype, n_threads=threads, vae_decode_only=True, prediction="eps", diffusion_flash_attn=True,
+                         verbose=False)
+    serve(lambda: as_png(sd.generate_image(prompt=PROMPT, width=512, height=512, sample_steps=m["steps"], cfg_scale=m["guidance"],
+                                           sample_method="euler", seed=42)[0]))
+
+
+def command_of(engine, args, folder):
+    program, kind = engine.split("-")
+    m = MODELS[args.model]
+    if program == "ours":
+        vae = ["--vae", folder / "taesd.safetensors"] if args.taesd else []
+        return [args.build / "bench/bench_pictures", folder / "model.safetensors", args.model, "--format", kind, "--threads",
+                str(args.threads), "--steps", str(m["steps"]), "--guidance", str(m["guidance"]), "--vocabulary", ROOT / "examples/clip",
+                *vae]
+    return [sys.executable, __file__, "--model", args.model, "--threads", str(args.threads), "--folder", args.folder,
+            "--serve", engine] + (["--taesd"] if args.taesd else [])
+
+
+def answer(process):
+    while True:
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError("the engine ended")
+        if line.startswith("error"):
+            raise RuntimeError(line.strip())
+        if line.startswith("ready") or line[:1].isdigit():
+            return line
+
+
+def peak_mebibytes(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="sd_turbo")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--taesd", action="store_true", help="the tiny autoencoder instead of the model's own")
+    parser.add_argument("--build", type=Path, default=ROOT / "build-bench")
+    parser.add_argument("--folder", type=Path, default=Path("pictures-checkpoint"), help="where the checkpoint is made, 6 GB")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    folder = (args.folder / args.model).resolve()
+    if args.serve:
+        program, kind = args.serve.split("-")
+        (serve_diffusers if program == "diffusers" else serve_sdcpp)(folder, args.model, kind, args.taesd, args.threads)
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    make_checkpoint(folder, args.model)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    rows = {}
+    for engine in args.engines.split(","):  # one at a time: several models do not fit into memory
+        process = subprocess.Popen(list(map(str, command_of(engine, args, folder))), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, text=True)
+        try:
+            answer(process)
+            seconds = []
+            for _ in range(args.rounds):
+                process.stdin.write("time 1\n")
+                process.stdin.flush()
+                seconds.append(float(answer(process)))
+            rows[engine] = (statistics.median(seconds), min(seconds), max(seconds), peak_mebibytes(process.pid))
+            print(f"{engine}: {rows[engine][0]:.2f} s ({rows[engine][1]:.2f} to {rows[engine][2]:.2f}), {rows[engine][3]:.0f} MiB",
+                  flush=True)
+            process.stdin.write("quit\n")
+            process.stdin.flush()
+        except (RuntimeError, BrokenPipeError) as e:
+            print(f"{engine}: {e}", flush=True)
+        process.wait()
+    best = min((r[0] for e, r in rows.items() if e.startswith("ours")), default=None)
+    print(f"\n| {args.model}{', TAESD' if args.taesd else ''} | seconds | times our best | peak MiB |\n|---|---|---|---|")
+    for engine, (median, _, _, peak) in rows.items():
+        ratio = f"{median / best:.2f}" if best else ""
+        print(f"| {engine} | {median:.2f} | {ratio} | {peak:.0f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
