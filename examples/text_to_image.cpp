@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,16 +53,24 @@ void take_loras(Options& o, const std::string& folder) {
   }
 }
 
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += join({text.empty() ? "" : " or ", name});
+  return text;
+}
+
 // Which of the compiled models is meant. preset: what the user says it is; else the file tells.
 const Compiled& choose(const std::vector<Compiled>& models, const Options& o, const std::string& preset, std::size_t width,
                        std::size_t height) {
   std::vector<std::string> fitting;
+  std::optional<md::Prediction> prediction;
   if (!preset.empty()) {
     fitting = {preset};
   } else {
     const md::ModelKind kind = md::identify(o.paths.model);
     if (!o.quiet) std::fprintf(stderr, "%s: %s\n", o.paths.model.string().c_str(), kind.text().c_str());
     fitting = kind.presets;
+    prediction = kind.prediction;
     if (fitting.empty())
       throw md::Error(join({"file ", printable(o.paths.model.string()),
                             ": expected a model of the Stable Diffusion family, found ", kind.text()}));
@@ -72,15 +81,19 @@ const Compiled& choose(const std::vector<Compiled>& models, const Options& o, co
     const auto first = std::find_if(models.begin(), models.end(), [&](const Compiled& m) { return m.preset == name; });
     for (const Compiled& m : models) {
       if (m.preset != name || m.vae != (tiny ? md::VaeKind::autoencoder_tiny : first->vae)) continue;
-      if ((width == 0 || m.width == width) && (height == 0 || m.height == height)) return m;
+      if (prediction && m.prediction != *prediction) continue;
+      if ((width == 0 || m.width == width) && (height == 0 || m.height == height)) {
+        if (fitting.size() > 1 && !o.quiet)
+          std::fprintf(stderr, "drawn as %s; --preset says otherwise: its tensors could be those of %s\n", name.c_str(),
+                       listed(fitting).c_str());
+        return m;
+      }
       found += join({found.empty() ? "" : ", ", m.width, "x", m.height});
     }
   }
-  std::string names;
-  for (const std::string& name : fitting) names += join({names.empty() ? "" : " or ", name});
   if (found.empty())
-    throw md::Error(
-        join({"model: this program was built without ", names, "; build it again with -D MOBILEDIFFUSION_PRESETS=", fitting[0]}));
+    throw md::Error(join({"model: this program was built without ", listed(fitting),
+                          "; build it again with -D MOBILEDIFFUSION_PRESETS=", fitting[0]}));
   throw md::Error(join({"size: expected one of ", found, ", found ", width, "x", height,
                         "; build it again with -D MOBILEDIFFUSION_SIZES=", width, "x", height}));
 }

@@ -37,6 +37,7 @@ struct Compiled {
   std::string preset;
   std::size_t width, height;
   md::VaeKind vae;
+  md::Prediction prediction;
   void (*draw)(const Options&);
 };
 

@@ -133,7 +133,8 @@ constexpr std::array sizes{Size{preset.vae.width, preset.vae.height} MOBILEDIFFU
 
 template <md::ModelConfig M>
 void add(std::vector<Compiled>& rows) {
-  rows.push_back({MOBILEDIFFUSION_TEXT(MOBILEDIFFUSION_PRESET), M.vae.width, M.vae.height, M.vae.kind, &draw<M>});
+  rows.push_back(
+      {MOBILEDIFFUSION_TEXT(MOBILEDIFFUSION_PRESET), M.vae.width, M.vae.height, M.vae.kind, M.sampler.prediction, &draw<M>});
 }
 template <std::size_t I>
 void add_size(std::vector<Compiled>& rows) {

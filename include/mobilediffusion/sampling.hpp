@@ -99,8 +99,9 @@ struct Sampling {
            std::max(Text::stack_floats(Plan::inference, n), state_floats(count) + Net::stack_floats(Plan::inference, n));
   }
 
-  // What the configuration asks for.
-  static constexpr SamplingOptions defaults{.steps = M.sampler.steps,
+  // What the configuration asks for. Latent consistency models are drawn with their own sampler.
+  static constexpr SamplingOptions defaults{.sampler = embeds_guidance ? Sampler(Lcm{}) : Sampler(Ddim{}),
+                                            .steps = M.sampler.steps,
                                             .guidance = static_cast<float>(M.sampler.guidance_percent) * 0.01f};
 
   static Course course(const SamplingOptions& o, float strength) {
