@@ -109,14 +109,14 @@ void sampler_step(const Sampler& sampler, const NoiseSchedule& schedule, const C
 
 // Throws Error for a course that the sampler cannot take.
 inline void check_course(const Sampler& sampler, const Course& c) {
-  const std::string name = " for sampler " + std::string(name_of(sampler));
   if (!(c.strength > 0.0f && c.strength <= 1.0f))
     throw Error("strength: expected more than 0 and at most 1, found " + std::to_string(c.strength));
   const std::size_t most = std::visit([&](const auto& s) { return s.most_steps(c); }, sampler);
-  if (c.steps < 1 || c.steps > most)
-    throw Error("steps: expected 1 to " + std::to_string(most) +
-                (most < NoiseSchedule::steps ? name + " (those its models were distilled for, times strength)" : "") +
-                ", found " + std::to_string(c.steps));
+  if (c.steps >= 1 && c.steps <= most) return;
+  std::string expected = "steps: expected 1 to " + std::to_string(most);
+  if (most < NoiseSchedule::steps)
+    expected.append(" for sampler ").append(name_of(sampler)).append(" (those its models were distilled for, times strength)");
+  throw Error(expected + ", found " + std::to_string(c.steps));
 }
 
 namespace detail {
