@@ -111,12 +111,12 @@ class ModelSource {
     if (file_) return read_tokenizer(*file_, M.text.vocabulary);
     std::filesystem::path folder = path_ / "tokenizer";
     if (is_checkpoint_) {
-      const std::filesystem::path near = vocabulary_.empty() ? path_.parent_path() : vocabulary_;
-      const auto found = detail::find_tokenizer({near / "tokenizer", near});
+      const std::filesystem::path beside = vocabulary_.empty() ? path_.parent_path() : vocabulary_;
+      const auto found = detail::find_tokenizer({beside / "tokenizer", beside});
       if (!found)
         detail::fail_file(path_,
                           {"a one-file checkpoint holds no vocabulary, and none is in ",
-                           detail::printable(detail::path_text(near.empty() ? "." : near)),
+                           detail::printable(detail::path_text(beside.empty() ? "." : beside)),
                            ": expected CLIP's merges.txt (with vocab.json, or alone) or tokenizer.json, there or in a folder "
                            "`tokenizer` in it"});
       folder = *found;

@@ -31,7 +31,7 @@ constexpr auto tiny_encoder() {
   constexpr std::size_t width = C.encoder_channels[0];
   std::array<TinyLayerSpec, tiny_encoder_size(C)> layers{};
   std::size_t n = 0;
-  const auto at = [](std::size_t level) {
+  const auto at = [&](std::size_t level) {
     return TinyLayerSpec{.in = width, .out = width, .height = C.height >> level, .width = C.width >> level};
   };
   for (std::size_t l = 0; l < C.levels; ++l) {
