@@ -4,14 +4,18 @@
 
 #include "core/begin.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "io/lora_file.hpp"
+#include "io/textual_inversion.hpp"
 #include "layers/packed_weights.hpp"
 #include "model_source.hpp"
 #include "sampling.hpp"
@@ -31,10 +35,12 @@ class Model {
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into
   // them, so that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and
-  // as read_lora does.
+  // LoraMerge and read_textual_inversion do.
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
-  explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {})
-      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras)) {}
+  explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {},
+                 const std::vector<EmbeddingFile>& embeddings = {})
+      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras, read_textual_inversions(embeddings, M.text.width))) {
+  }
 
   const Weights& weights() const { return loaded().weights.weights(); }
   const Tokenizer& tokenizer() const { return loaded().tokenizer; }
@@ -44,23 +50,43 @@ class Model {
   const NoiseSchedule& schedule() const { return loaded().schedule; }
   // What people should know of how it was read, such as a scheduler that is drawn with its nearest relative; empty: nothing.
   const std::string& note() const { return loaded().note; }
+  // Of the text encoder: its vocabulary, and the vectors of textual inversion. Ids are below it.
+  std::size_t tokens() const { return M.text.vocabulary + loaded().vectors; }
   // Held by it and its copies together.
   std::size_t memory_bytes() const { return loaded().weights.bytes(); }
 
  private:
   struct Loaded {
-    Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras)
-        : tokenizer(source.tokenizer()),
+    Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras, const std::vector<TextualInversion>& inversions)
+        : vectors(count_vectors(inversions)),
+          tokenizer(source.tokenizer().with_tokens(tokens_of(inversions), M.text.vocabulary)),
           metadata(source.metadata()),
           sampling(source.sampling(Sampling<M>::defaults)),
           schedule(source.schedule()),
           note(source.note()),
-          weights(F) {
+          weights(F, {token_table, aligned(vectors * M.text.width)}) {
       LoraMerge<Weights> merge(weights.weights(), loras);
       source.read(weights.weights(),
                   [&](const reflect::LeafView& leaf, std::span<const float> values) { weights.set(leaf, merge(leaf, values)); });
+      merge.finish();
       weights.finish();
+      float* row =
+          weights.weights().text_encoder.text_model.embeddings.token_embedding.weight.data + M.text.vocabulary * M.text.width;
+      for (const TextualInversion& t : inversions) row = std::copy(t.rows.begin(), t.rows.end(), row);
     }
+    static constexpr std::string_view token_table = "text_encoder.text_model.embeddings.token_embedding.weight";
+    static std::vector<AddedToken> tokens_of(const std::vector<TextualInversion>& inversions) {
+      std::vector<AddedToken> tokens;
+      for (const TextualInversion& t : inversions) tokens.push_back(t.token());
+      return tokens;
+    }
+    static std::size_t count_vectors(const std::vector<TextualInversion>& inversions) {
+      std::size_t n = 0;
+      for (const TextualInversion& t : inversions) n += t.vectors;
+      return n;
+    }
+
+    std::size_t vectors;
     Tokenizer tokenizer;
     Metadata metadata;
     SamplingOptions sampling;

@@ -257,13 +257,13 @@ class Session {
       throw Error(std::string("negative ") + e.what());
     }
   }
-  static void check(std::span<const std::int32_t> ids, const SamplingOptions& o, float strength) {
+  void check(std::span<const std::int32_t> ids, const SamplingOptions& o, float strength) const {
     check_course(o.sampler, Drawing::course(o, strength));
     if (!(o.guidance >= 0.0f) || !std::isfinite(o.guidance))
       throw Error("guidance: expected a number of at least 0, found " + std::to_string(o.guidance));
     for (std::int32_t id : ids)
-      if (id < 0 || static_cast<std::size_t>(id) >= M.text.vocabulary)
-        throw Error(detail::join({"token id: expected 0 to ", M.text.vocabulary - 1, ", found ", std::to_string(id)}));
+      if (id < 0 || static_cast<std::size_t>(id) >= model_.tokens())
+        throw Error(detail::join({"token id: expected 0 to ", model_.tokens() - 1, ", found ", std::to_string(id)}));
   }
   static void check_bytes(const char* what, std::size_t bytes) {
     if (bytes != pixels) throw Error(detail::join({what, ": expected ", pixels, " bytes, found ", bytes}));

@@ -110,6 +110,51 @@ void lora_seeds() {
   t.clear();
   pair(t, "unet.attn1.processor.to_q_lora.down.weight", "unet.attn1.processor.to_q_lora.up.weight", 5, 1, 6);
   seed("lora", "processor", header_of(file_of(t, {})));
+  const auto lora = [](const std::string& name, std::initializer_list<std::pair<std::string, std::vector<std::size_t>>> tensors) {
+    std::vector<md::TensorToWrite> list;
+    for (const auto& [tensor, shape] : tensors) list.push_back(zeros(tensor, md::Dtype::bf16, shape));
+    seed("lora", name, header_of(file_of(list, {})));
+  };
+  const std::string conv = "lora_unet_down_blocks_0_resnets_0_conv1.", norm = "lora_unet_down_blocks_0_resnets_0_norm1.";
+  lora("valid-ldm-names", {{"lora_unet_input_blocks_1_0_in_layers_2.lora_down.weight", {2, 4, 3, 3}},
+                           {"lora_unet_input_blocks_1_0_in_layers_2.lora_up.weight", {6, 2, 1, 1}}});
+  lora("valid-tucker", {{conv + "lora_down.weight", {2, 4, 1, 1}},
+                        {conv + "lora_mid.weight", {2, 2, 3, 3}},
+                        {conv + "lora_up.weight", {6, 2, 1, 1}},
+                        {conv + "dora_scale", {6, 1, 1, 1}}});
+  lora("valid-dora", {{"unet.attn1.to_q.lora_A.weight", {1, 5}},
+                      {"unet.attn1.to_q.lora_B.weight", {6, 1}},
+                      {"unet.attn1.to_q.lora_B.bias", {6}},
+                      {"unet.attn1.to_q.lora_magnitude_vector", {6}}});
+  lora("valid-loha", {{conv + "hada_w1_a", {2, 6}},
+                      {conv + "hada_w1_b", {2, 4}},
+                      {conv + "hada_w2_a", {2, 6}},
+                      {conv + "hada_w2_b", {2, 4}},
+                      {conv + "hada_t1", {2, 2, 3, 3}},
+                      {conv + "hada_t2", {2, 2, 3, 3}}});
+  lora("valid-lokr", {{conv + "lokr_w1_a", {2, 1}},
+                      {conv + "lokr_w1_b", {1, 2}},
+                      {conv + "lokr_w2_a", {1, 3}},
+                      {conv + "lokr_w2_b", {1, 2}},
+                      {conv + "lokr_t2", {1, 1, 3, 3}},
+                      {"lora_te_q_proj.lokr_w1", {2, 5}},
+                      {"lora_te_q_proj.lokr_w2", {3, 1}}});
+  lora("valid-differences",
+       {{conv + "diff", {6, 4, 3, 3}}, {conv + "diff_b", {6}}, {norm + "w_norm", {6}}, {norm + "b_norm", {6}}});
+}
+
+void embedding_seeds() {
+  const auto file = [](const std::string& name, std::initializer_list<std::pair<std::string, std::vector<std::size_t>>> tensors) {
+    std::vector<md::TensorToWrite> list;
+    for (const auto& [tensor, shape] : tensors) list.push_back(zeros(tensor, md::Dtype::f16, shape));
+    seed("embedding", name, header_of(file_of(list, {})));
+  };
+  file("valid", {{"<cat-toy>", {6}}});
+  file("valid-vectors", {{"My Toy \xC3\x89", {3, 6}}});
+  file("valid-automatic1111", {{"emb_params", {2, 6}}});
+  file("of-two-text-encoders", {{"clip_l", {2, 6}}, {"clip_g", {2, 8}}});
+  file("a-token-already", {{"cat</w>", {6}}});
+  seed("embedding", "pickle", "\x80\x02}q\0.xxxxx"s);
 }
 
 void state_seeds() {
@@ -235,6 +280,7 @@ int main(int argc, char** argv) {
   corpus = fs::absolute(argv[1]);
   safetensors_seeds();
   lora_seeds();
+  embedding_seeds();
   state_seeds();
   tokenizer_seeds();
   model_seeds();

@@ -236,7 +236,8 @@ TEST_CASE("other kinds of files are called by their names", "[io][safetensors]")
   expect(found("PK\x03\x04"), "expected a safetensors file, found a PyTorch archive");
   expect(found("\x80\x02}q"), "found a Python pickle");
   expect(found("GGUF"), "found a GGUF file");
-  expect(found("\x89PNG"), "bytes, at most 100000000 are allowed");
+  expect(found("\x89PNG"), "expected a safetensors file, found a picture (PNG)");
+  expect(found("\x89JPG"), "bytes, at most 100000000 are allowed");
 }
 
 TEST_CASE("headers that are not what they must be", "[io][safetensors]") {

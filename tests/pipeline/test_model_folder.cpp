@@ -330,4 +330,45 @@ TEST_CASE("the UNet of a known preset is named", "[pipeline]") {
   CHECK(detail::preset_of(tensors) == "presets::bk_sdm_base");
 }
 
+TEST_CASE("vectors of textual inversion are read as if they were rows of the text encoder's table", "[pipeline]") {
+  const TemporaryFolder folder;
+  const RandomModel<presets::tiny> random;
+  const auto root = folder / "model", path = folder / "toy.safetensors";
+  write_folder(root, random.weights);
+  // Those of "red" and "cat" under another name.
+  constexpr std::size_t width = presets::tiny.text.width;
+  const float* const table = random.weights.text_encoder.text_model.embeddings.token_embedding.weight.data;
+  std::vector<float> rows(table + 22 * width, table + 23 * width);
+  rows.insert(rows.end(), table + 24 * width, table + 25 * width);
+  const Tensors tensors{{.name = "<toy>", .shape = {2, width}, .floats = rows}};
+  write_safetensors(path, tensors, {});
+
+  Tiny plain(root, 1);
+  const Model<presets::tiny> model(ModelPaths{root}, {}, {{path}});
+  CHECK(model.tokens() == presets::tiny.text.vocabulary + 2);
+  CHECK(model.tokenizer().encode("a <toy>", 6) == std::vector<std::int32_t>{27, 11, 40, 41, 28, 28});
+  Session<presets::tiny> session(model, {.threads = 1});
+  const auto draw = [](auto& with, const char* prompt) {
+    return with.generate({.prompt = prompt, .negative = "red", .seed = 1, .steps = 1, .guidance = 2.0f});
+  };
+  CHECK(draw(session, "a <Toy>") == draw(plain, "a red cat"));
+  CHECK(draw(session, "a <toy>_1") == draw(plain, "a cat"));
+  CHECK(draw(session, "a red cat") == draw(plain, "a red cat"));
+  CHECK(draw(session, "a <toy>") != draw(plain, "a <toy>"));
+
+  std::array<std::int32_t, 2 * Tiny::context_length> ids{};
+  std::vector<std::uint8_t> rgb(3 * Tiny::width * Tiny::height);
+  const auto go_on = [](Progress) { return true; };
+  ids[3] = 41;
+  CHECK(session.generate(ids, 5, 1, 1.0f, rgb, go_on));
+  ids[3] = 42;
+  expect(error_of([&] { session.generate(ids, 5, 1, 1.0f, rgb, go_on); }), "token id: expected 0 to 41, found 42");
+  ids[3] = 40;
+  expect(error_of([&] { plain.generate(ids, 5, 1, 1.0f, rgb, go_on); }), "token id: expected 0 to 39, found 40");
+
+  random.write(folder / "model.safetensors");
+  expect(error_of([&] { Model<presets::tiny>(ModelPaths{folder / "model.safetensors"}, {}, {{path}}); }),
+         "tokenizer: expected CLIP's to add tokens to, found a sentencepiece model");
+}
+
 }  // namespace test_model_folder_cpp

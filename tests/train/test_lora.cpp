@@ -437,7 +437,10 @@ TEST_CASE("PEFT's configuration says how strong an adapter is, in the metadata o
   CHECK(adds(with(patterns), to_q + ".weight", 4, 0.5f, a, b));
   CHECK(adds(with(patterns), to_out + ".weight", 2, 2.0f, oa, ob));
   const auto refused = [&](const char* text) { return error_of([&] { with(text); }); };
-  expect(refused(R"({"unet.lora_alpha": 4, "unet.use_dora": true})"), "lora_adapter_metadata: DoRA: not supported");
+  expect(refused(R"({"unet.lora_alpha": 4, "unet.use_dora": true})"),
+         "lora_adapter_metadata: use_dora: there is no magnitude for unet.");
+  expect(refused(R"({"unet.lora_alpha": 4, "unet.init_lora_weights": "pissa_niter_4"})"),
+         "init_lora_weights: pissa changes the model's own weights");
   expect(refused(R"({"unet.peft_type": "LOHA"})"), "peft_type: expected LORA, found");
   expect(refused(R"({"unet.lora_alpha": "4"})"), "lora_alpha: expected a number, found");
   expect(refused(R"({"unet.lora_alpha": 0})"), "alpha: expected a number above 0");
@@ -454,30 +457,6 @@ TEST_CASE("PEFT's configuration says how strong an adapter is, in the metadata o
   CHECK(adds(peft.read(), to_q + ".weight", 4, 4.0f, pa, pb));
   write_file(peft.folder / "adapter_config.json", R"({"peft_type": "LOKR", "r": 4})");
   expect(peft.refusal(), "adapter_config.json\": peft_type: expected LORA, found");
-}
-
-TEST_CASE("other ways to adapt a model are called by their names", "[lora]") {
-  const auto found = [](const std::string& ending) {
-    Grammar file;
-    file.memory.reserve(8);
-    file.add(kohya(to_q) + ".lora_down.weight", {2, 24});
-    file.add(kohya(to_q) + ".lora_up.weight", {24, 2});
-    file.add(ending.starts_with("lora_") ? ending : kohya(to_q) + ending, {2, 2});
-    return file.refusal();
-  };
-  expect(found(".dora_scale"), ".dora_scale\": DoRA: not supported, only LoRA is");
-  expect(found(".lora_magnitude_vector.weight"), "DoRA: not supported");
-  expect(found(".hada_w1_a"), "LoHa: not supported");
-  expect(found(".lokr_w2"), "LoKr: not supported");
-  expect(found(".lora_mid.weight"), "LoCon with a core tensor (Tucker decomposition): not supported");
-  expect(found(".diff"), "full differences of weights: not supported");
-  expect(found(".diff_b"), "full differences of weights: not supported");
-  expect(found("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"), "a second text encoder (SDXL): not supported");
-  expect(found("lora_unet_input_blocks_1_1_proj_in.lora_down.weight"), "names of the LDM layout: not supported");
-  expect(found(".lora_A.weight"), "stands for the same as tensor");
-  expect(found("lora_unet_nothing.lora_down.weight"), "expected lora_A.weight or lora_B.weight");
-  expect(found("lora_unet_mid_block_attentions_0_proj_in.alpha"), "there are no factors beside it");
-  expect(found(".alpha"), "expected one number, found shape [2, 2]");
 }
 
 TEST_CASE("files that are no adapters of the model are refused by name", "[lora]") {
@@ -549,7 +528,7 @@ TEST_CASE("files that are no adapters of the model are refused by name", "[lora]
   for (const char* alpha : {"0", "-1", "nan", "inf"})
     expect(refusal([&](File& f) { f.metadata["alpha"] = alpha; }), "alpha: expected a number above 0");
   floats[7] = std::numeric_limits<float>::quiet_NaN();
-  expect(refusal([](File&) {}), "lora_A.weight: expected finite numbers");
+  expect(refusal([](File&) {}), "lora_A.weight\": expected finite numbers");
   expect(error_of([&] { TextToImage<presets::tiny> unused(model, {{model}}, 1); }), "expected lora_A.weight or lora_B.weight");
   floats[7] = 0;
   CHECK(refusal([](File&) {}) == "");

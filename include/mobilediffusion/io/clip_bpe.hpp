@@ -85,7 +85,8 @@ class ClipBpe {
       throw Error("special token: expected UTF-8, found none");
     const std::string text = normalized ? normal_form(token) : token;
     std::erase_if(specials_, [&](const Special& s) { return s.id == id; });
-    if (specials_.size() == most_specials) throw Error(detail::join({"special tokens: expected at most ", most_specials}));
+    if (specials_.size() == most_specials + added_)
+      throw Error(detail::join({"special tokens: expected at most ", most_specials}));
     specials_.push_back({text, id, normalized});
     return id;
   }
@@ -102,13 +103,40 @@ class ClipBpe {
     return keep && known ? id : add_special(text.get<std::string>(), is("normalized"));
   }
 
+  // A token that the vocabulary lacks, as transformers adds it: wherever it stands in a text, also in capitals and inside words,
+  // it is the ids from `id` on, `count` of them, which must not be the vocabulary's. Throws Error for a text that is a token
+  // already.
+  void add_token(const std::string& token, std::int32_t id, std::size_t count = 1) {
+    const std::string text = find_invalid_utf8(token) == std::string_view::npos ? normal_form(token) : "";
+    if (text.find_first_not_of(' ') == text.npos)
+      throw Error(detail::join({"token ", detail::printable(token), ": expected a text in UTF-8"}));
+    const bool known =
+        std::any_of(specials_.begin(), specials_.end(), [&](const Special& s) { return s.normalized && s.text == text; });
+    if (known || ids_.contains(token))
+      throw Error(
+          detail::join({"token ", detail::printable(token), ": is one of the vocabulary already, expected another name"}));
+    for (const Special& s : specials_)
+      if (!s.normalized && token.find(s.text) != token.npos)
+        throw Error(detail::join({"token ", detail::printable(token), ": holds the special token ", detail::printable(s.text),
+                                  ", which would be found before it; expected another name"}));
+    if (added_ == most_added) throw Error(detail::join({"added tokens: expected at most ", most_added}));
+    ++added_;
+    specials_.push_back({text, id, true, count});
+    const std::size_t place = static_cast<std::size_t>(id);
+    if (texts_.size() < place + count) texts_.resize(place + count);
+    texts_[place] = spelt(token) + "</w>";
+    ids_.emplace(token, id);
+  }
+
   // Without begin and end; what the vocabulary lacks is its end token. text: UTF-8. Throws Error for what is not.
   std::vector<int> encode(std::string_view text) const {
     if (letters_.empty()) throw Error("tokenizer: expected one that was not moved from");
     if (const std::size_t at = find_invalid_utf8(text); at != text.npos)
       throw Error(detail::join({"text: not UTF-8 at byte ", at}));
     std::vector<int> out;
-    const auto take = [&](const Special& special) { out.push_back(special.id); };
+    const auto take = [&](const Special& special) {
+      for (std::size_t i = 0; i < special.count; ++i) out.push_back(special.id + static_cast<int>(i));
+    };
     split(text, false, take, [&](std::string_view part) {
       split(normal_form(part), true, take, [&](std::string_view words) { append_words(words, out); });
     });
@@ -145,11 +173,12 @@ class ClipBpe {
   }
 
  private:
-  static constexpr std::size_t most_specials = 100;
+  static constexpr std::size_t most_specials = 100, most_added = 2000;
   struct Special {
     std::string text;
     std::int32_t id;
     bool normalized;
+    std::size_t count = 1;  // ids, one after the other
   };
   struct Merge {
     std::uint32_t rank;
@@ -206,6 +235,14 @@ class ClipBpe {
     return static_cast<std::uint64_t>(first) << 32 | static_cast<std::uint32_t>(second);
   }
 
+  // In the letters that stand for bytes.
+  std::string spelt(std::string_view text) const {
+    std::string out;
+    for (const char c : text)
+      for (const auto& [letter, byte] : bytes_)
+        if (byte == static_cast<unsigned char>(c)) append_utf8(out, letter);
+    return out;
+  }
   static std::string normal_form(std::string_view text) {
     std::string out;
     bool after_space = false;
@@ -334,6 +371,7 @@ class ClipBpe {
   std::vector<Letter> letters_;                        // of each byte
   std::unordered_map<char32_t, unsigned char> bytes_;  // of the letters that stand for them
   std::vector<Special> specials_;
+  std::size_t added_ = 0;  // of them
   std::int32_t begin_ = 0, end_ = 0;
 };
 

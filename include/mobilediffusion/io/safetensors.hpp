@@ -156,6 +156,7 @@ class SafetensorsFile {
     if (text[0] == '\x80' && text[1] >= 2 && text[1] <= 5) return "a Python pickle (.ckpt, .bin, .pt or .pth)";
     if (text.starts_with("GGUF")) return "a GGUF file";
     if (text.starts_with("\x89HDF")) return "an HDF5 file";
+    if (text.starts_with("\x89PNG")) return "a picture (PNG)";
     return nullptr;
   }
 

@@ -12,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,6 +48,13 @@ struct EncodedPrompt {
   std::size_t tokens = 0;            // of the whole prompt, without begin and end
   std::string cut;                   // the end of the prompt, as the tokenizer spells it, that found no room; empty: all fits
   std::vector<std::string> unknown;  // what stands in the prompt and the vocabulary has no token for, in order
+};
+
+// A text that is replaced by so many ids of its own, wherever it stands in a prompt. TEXT_1, TEXT_2 and so on are the single
+// ones.
+struct AddedToken {
+  std::string text;
+  std::size_t ids = 1;
 };
 
 // Encoding is const and may run on several threads at once. Copies are cheap: they share what was loaded. To move is to copy, so
@@ -88,6 +96,21 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = default;
   Tokenizer& operator=(const Tokenizer&) = default;
   ~Tokenizer() = default;
+
+  // The same with these besides, whose ids are consecutive, from first_id on. Throws Error for one that is a token already, and
+  // where there are no byte pairs of CLIP.
+  Tokenizer with_tokens(std::span<const AddedToken> added, std::size_t first_id) const {
+    if (added.empty()) return *this;
+    if (!bpe_) throw Error("tokenizer: expected CLIP's to add tokens to, found a sentencepiece model");
+    ClipBpe bpe = *bpe_;
+    for (const AddedToken& a : added) {
+      const auto id = [&](std::size_t i) { return static_cast<std::int32_t>(first_id + i); };
+      bpe.add_token(a.text, id(0), a.ids);
+      for (std::size_t i = 1; i < a.ids; ++i) bpe.add_token(a.text + "_" + std::to_string(i), id(i));
+      first_id += a.ids;
+    }
+    return {std::move(bpe), pad_};
+  }
 
   std::size_t vocabulary() const {  // ids are below it
     return bpe_ ? bpe_->vocabulary() : static_cast<std::size_t>(processor_->GetPieceSize());

@@ -21,9 +21,10 @@ class PackedWeights {
  public:
   static constexpr std::size_t bytes(Format format) { return 4 * reflect::packed_floats<W>(format); }
 
-  // Zeros, until set() was called for every leaf.
-  explicit PackedWeights(Format format) : format_(format), blob_(reflect::packed_floats<W>(format)) {
-    reflect::bind_packed(weights_, blob_.data(), format);
+  // Zeros, until set() was called for every leaf. room: behind a table's own rows, for more.
+  explicit PackedWeights(Format format, const reflect::Room& room = {})
+      : format_(format), blob_(reflect::packed_floats<W>(format) + room.floats) {
+    reflect::bind_packed(weights_, blob_.data(), format, room);
   }
   // Copies weights that are bound and not packed.
   PackedWeights(const W& plain, Format format) : PackedWeights(format) { copy(plain); }

@@ -350,12 +350,18 @@ void bind(W& weights, float* blob) {
     blob += leaf.storage;
   });
 }
-// The same for inference: packed_floats<W>(format) floats, whose matrices are yet to be packed.
+// Memory that follows a leaf's own, aligned.
+struct Room {
+  std::string_view path{};
+  std::size_t floats = 0;
+};
+// The same for inference: packed_floats<W>(format) floats and those of the room, whose matrices are yet to be packed.
 template <class W>
-void bind_packed(W& weights, float* blob, Format format) {
+void bind_packed(W& weights, float* blob, Format format, const Room& room = {}) {
   for (const LeafView& leaf : leafs(weights)) {
     *leaf.slot = blob;
     blob += leaf.type->packed_floats[static_cast<std::size_t>(format)];
+    if (leaf.path == room.path) blob += room.floats;
   }
 }
 template <class W>
