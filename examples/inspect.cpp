@@ -51,6 +51,9 @@ void for_each_preset(F&& f) {
   f.template operator()<md::presets::tiny_sd>("tiny_sd");
   f.template operator()<md::presets::sdxs_512_dreamshaper>("sdxs_512_dreamshaper");
   f.template operator()<md::presets::sdxs_512_09>("sdxs_512_09");
+  f.template operator()<md::presets::sdxl>("sdxl");
+  f.template operator()<md::presets::sdxl_turbo>("sdxl_turbo");
+  f.template operator()<md::presets::ssd_1b>("ssd_1b");
 }
 
 std::vector<std::string> preset_names() {
@@ -100,8 +103,7 @@ void print_graph(const char* preset, bool csv) {
     print_row("  total", "", "", layers, part.parameters, part.macs, 0, part.activation_bytes);
   }
   const std::size_t passes = M.sampler.guidance_percent <= 100 ? 1 : 2, steps = M.sampler.steps;
-  const std::size_t macs =
-      passes * (md::TextEncoder<M.text>::macs + steps * md::Unet<M.unet>::macs) + md::Vae<M.vae>::decoder_macs;
+  const std::size_t macs = passes * (md::Sampling<M>::text_macs + steps * md::Unet<M.unet>::macs) + md::Vae<M.vae>::decoder_macs;
   std::printf("\nwhole model: %s parameters, %s bytes of weights in memory, %s bytes of activations for one picture\n",
               grouped(Model::parameters).c_str(), grouped(Model::weight_bytes).c_str(), grouped(Model::activation_bytes).c_str());
   std::printf("one picture: %s MACs (%zu steps, %s)\n", grouped(macs).c_str(), steps,
@@ -189,8 +191,10 @@ void print_folder(const std::filesystem::path& path, bool csv) {
   const md::ModelKind kind = md::identify(path);
   if (csv) std::printf("%s", csv_header);
   else print_kind(kind);
-  for (const auto& [part, stem] :
-       {std::pair{"unet", "diffusion_pytorch_model"}, {"vae", "diffusion_pytorch_model"}, {"text_encoder", "model"}}) {
+  for (const auto& [part, stem] : {std::pair{"unet", "diffusion_pytorch_model"},
+                                   {"vae", "diffusion_pytorch_model"},
+                                   {"text_encoder", "model"},
+                                   {"text_encoder_2", "model"}}) {
     if (!md::path_exists(path / part)) continue;
     const md::WeightFiles files(path / part, stem);
     if (csv) {

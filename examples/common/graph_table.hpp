@@ -146,7 +146,7 @@ inline constexpr const char* norm = Norm::normalizes ? "norm, activation" : "act
 inline std::string numbered(const char* name, std::size_t i) { return std::string(name) + std::to_string(i); }
 
 template <md::TextEncoderConfig C>
-GraphPart text_encoder_part() {
+GraphPart text_encoder_part(const char* name) {
   using Text = md::TextEncoder<C>;
   using Model = decltype(Text::Weights::text_model);
   GraphRows rows;
@@ -154,7 +154,7 @@ GraphPart text_encoder_part() {
   rows.add<decltype(Model::encoder)>("encoder.layers", std::to_string(C.layers) + " x self, feed-forward", {1, C.length, C.width},
                                      Text::macs, Text::stack_floats(plan, 1));
   rows.add<decltype(Model::final_layer_norm)>("final_layer_norm", "norm", {1, C.length, C.width}, 0, 0);
-  return {"text_encoder", Text::parameters, Text::macs, Text::activation_bytes, rows.take()};
+  return {name, Text::parameters, Text::macs, Text::activation_bytes, rows.take()};
 }
 
 template <md::UnetConfig C>
@@ -246,10 +246,12 @@ GraphPart vae_decoder_part() {
 
 }  // namespace detail
 
-// Parts in the order of work: text encoder, UNet, VAE encoder, VAE decoder.
+// Parts in the order of work: text encoders, UNet, VAE encoder, VAE decoder.
 template <mobilediffusion::ModelConfig M>
 std::vector<GraphPart> graph_table() {
-  std::vector<GraphPart> parts{detail::text_encoder_part<M.text>(), detail::unet_part<M.unet>()};
+  std::vector<GraphPart> parts{detail::text_encoder_part<M.text>("text_encoder")};
+  if constexpr (mobilediffusion::is_present(M.text_2)) parts.push_back(detail::text_encoder_part<M.text_2>("text_encoder_2"));
+  parts.push_back(detail::unet_part<M.unet>());
   if constexpr (M.vae.kind == mobilediffusion::VaeKind::autoencoder_tiny) {
     parts.push_back(detail::tiny_vae_part<typename mobilediffusion::Vae<M.vae>::Encoder>("vae.encoder"));
     parts.push_back(detail::tiny_vae_part<typename mobilediffusion::Vae<M.vae>::Decoder>("vae.decoder"));

@@ -81,6 +81,14 @@ inline nlohmann::json at_level(const nlohmann::json& value, std::size_t level) {
   return level < value.size() ? value[level] : nlohmann::json();
 }
 
+// A field of a folder's file that is true or false.
+inline bool read_flag(const std::filesystem::path& path, std::string_view name, bool otherwise) {
+  ConfigFile file(path);
+  const nlohmann::json found = file.value(name, otherwise);
+  if (!found.is_boolean()) file.refuse(name, "true or false", found);
+  return found.get<bool>();
+}
+
 // diffusers' UNet2DConditionModel.
 inline void check_unet_config(const std::filesystem::path& path, const UnetConfig& c) {
   ConfigFile file(path);
@@ -132,6 +140,8 @@ inline void check_unet_config(const std::filesystem::path& path, const UnetConfi
   if (c.guidance_width == 0) file.expect("time_cond_proj_dim", nullptr);
   else file.expect("time_cond_proj_dim", {c.guidance_width}, nullptr);
   if (c.pooled_width == 0) file.expect("addition_embed_type", nullptr);
+  else if (file.value("addition_embed_type", nullptr) == "text_time")
+    file.expect("addition_time_embed_dim", {size_sinusoids}, nullptr);
   file.ignore({"addition_embed_type",
                "addition_embed_type_num_heads",
                "addition_time_embed_dim",

@@ -39,8 +39,7 @@ class Model {
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
   explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {},
                  const std::vector<EmbeddingFile>& embeddings = {})
-      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras, read_textual_inversions(embeddings, M.text.width))) {
-  }
+      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras, read_inversions(embeddings))) {}
 
   const Weights& weights() const { return loaded().weights.weights(); }
   const Tokenizer& tokenizer() const { return loaded().tokenizer; }
@@ -48,6 +47,8 @@ class Model {
   // How it samples where a request does not say.
   const SamplingOptions& sampling() const { return loaded().sampling; }
   const NoiseSchedule& schedule() const { return loaded().schedule; }
+  // Whether an empty negative prompt is zeros to the UNet instead of what the text encoders make of it (Stable Diffusion XL).
+  bool zeros_for_empty_negative() const { return loaded().zeros; }
   // What people should know of how it was read, such as a scheduler that is drawn with its nearest relative; empty: nothing.
   const std::string& note() const { return loaded().note; }
   // Of the text encoder: its vocabulary, and the vectors of textual inversion. Ids are below it.
@@ -56,6 +57,12 @@ class Model {
   std::size_t memory_bytes() const { return loaded().weights.bytes(); }
 
  private:
+  static std::vector<TextualInversion> read_inversions(const std::vector<EmbeddingFile>& files) {
+    if (is_present(M.text_2) && !files.empty())
+      throw Error(detail::join({"file ", detail::printable(detail::path_text(files.front().path)),
+                                ": expected no textual inversion for a model of two text encoders"}));
+    return read_textual_inversions(files, M.text.width);
+  }
   struct Loaded {
     Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras, const std::vector<TextualInversion>& inversions)
         : vectors(count_vectors(inversions)),
@@ -64,6 +71,7 @@ class Model {
           sampling(source.sampling(Sampling<M>::defaults)),
           schedule(source.schedule()),
           note(source.note()),
+          zeros(source.zeros_for_empty_negative()),
           weights(F, {token_table, aligned(vectors * M.text.width)}) {
       LoraMerge<Weights> merge(weights.weights(), loras);
       source.read(weights.weights(),
@@ -92,6 +100,7 @@ class Model {
     SamplingOptions sampling;
     NoiseSchedule schedule;
     std::string note;
+    bool zeros;
     PackedWeights<Weights> weights;
   };
   const Loaded& loaded() const {

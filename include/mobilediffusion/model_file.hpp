@@ -31,6 +31,7 @@ struct ModelWeights {
   typename TextEncoder<M.text>::Weights text_encoder;
   typename Unet<M.unet>::Weights unet;
   typename Vae<M.vae>::Weights vae;
+  TextEncoderWeights<M.text_2> text_encoder_2{};
 };
 
 namespace detail {

@@ -71,7 +71,7 @@ struct KnownUnet {
   std::string_view preset;
   std::size_t tensors, parameters;
 };
-inline constexpr std::array<KnownUnet, 15> known_unets{
+inline constexpr std::array<KnownUnet, 17> known_unets{
     {{"presets::sd15", 686, 859'520'964},
      {"presets::sd15_inpainting", 686, 859'535'364},
      {"presets::lcm_dreamshaper", 687, 859'602'884},
@@ -85,6 +85,8 @@ inline constexpr std::array<KnownUnet, 15> known_unets{
      {"presets::bk_sdm_v2_tiny", 358, 326'825'604},
      {"presets::sdxs_512_dreamshaper", 280, 315'746'244},
      {"presets::sdxs_512_09", 358, 328'177'284},
+     {"presets::sdxl or presets::sdxl_turbo", 1680, 2'567'463'684},
+     {"presets::ssd_1b", 944, 1'331'334'404},
      {"presets::full", 496, 391'726'152},
      {"presets::lite", 454, 261'518'280}}};
 template <class Tensors>
@@ -159,7 +161,8 @@ inline const char* family_name(Family family) {
   return "";
 }
 
-// How the published UNets of the first two families are built, what those with such tensors are called, and a preset of theirs.
+// How the published UNets of the Stable Diffusion family are built, what those with such tensors are called, and a preset of
+// theirs.
 struct KnownStructure {
   std::size_t levels, resnets;  // resnets: in each level on the way down
   bool middle, top_attention;   // top_attention: at the highest resolution
@@ -174,7 +177,7 @@ struct KnownStructure {
            text_in_self == o.text_in_self && family == o.family;
   }
 };
-inline constexpr std::array<KnownStructure, 13> known_structures{
+inline constexpr std::array<KnownStructure, 14> known_structures{
     {{4, 2, true, true, false, Family::sd1, 4, false, "Stable Diffusion 1.x", "sd15"},
      {4, 2, true, true, false, Family::sd1, 9, false, "Stable Diffusion 1.x, for inpainting", "sd15_inpainting"},
      {4, 2, true, true, false, Family::sd1, 4, true, "Stable Diffusion 1.x, LCM", "lcm_dreamshaper"},
@@ -187,7 +190,8 @@ inline constexpr std::array<KnownStructure, 13> known_structures{
      {4, 1, true, true, false, Family::sd2, 4, false, "BK-SDM-v2-base", "bk_sdm_v2_base"},
      {4, 1, false, true, false, Family::sd2, 4, false, "BK-SDM-v2-small", "bk_sdm_v2_small"},
      {3, 1, false, true, false, Family::sd2, 4, false, "BK-SDM-v2-tiny", "bk_sdm_v2_tiny"},
-     {3, 1, false, true, true, Family::sd2, 4, false, "SDXS-512-0.9", "sdxs_512_09"}}};
+     {3, 1, false, true, true, Family::sd2, 4, false, "SDXS-512-0.9", "sdxs_512_09"},
+     {3, 2, true, false, false, Family::sdxl, 4, false, "Stable Diffusion XL or SDXL-Turbo", "sdxl"}}};
 
 // Fills in what a UNet tells.
 inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
@@ -216,7 +220,7 @@ inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
   kind.presets = preset_names(preset_of(unet.tensors()));
   kind.family = shared_kv ? Family::mobilediffusion : family_of_context(context);
   kind.name = family_name(kind.family);
-  if (kind.family == Family::sd1) kind.prediction = Prediction::epsilon;
+  if (kind.family == Family::sd1 || kind.family == Family::sdxl) kind.prediction = Prediction::epsilon;
   found.family = kind.family;
   const auto all = known_structures.end();
   auto known = std::find_if(known_structures.begin(), all, [&](const KnownStructure& k) {
@@ -224,8 +228,9 @@ inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
   });
   const bool exact = known != all;
   if (!exact) known = std::find_if(known_structures.begin(), all, [&](const KnownStructure& k) { return k.is_built_as(found); });
-  if (known != all) kind.name = known->name;
-  else if (kind.family == Family::sd1 || kind.family == Family::sd2) kind.name += ", an unknown variant";
+  if (kind.presets == std::vector<std::string>{"ssd_1b"}) kind.name = "SSD-1B";  // other depths of transformers alone
+  else if (known != all) kind.name = known->name;
+  else if (kind.family != Family::unknown && kind.family != Family::mobilediffusion) kind.name += ", an unknown variant";
   if (!kind.presets.empty()) return;
   const auto add = [](std::string& text, std::string_view what) { text += join({text.empty() ? "" : ", ", what}); };
   if (!exact && known != all) {

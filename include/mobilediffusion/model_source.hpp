@@ -70,9 +70,12 @@ struct ModelPaths {
 // Opened and checked: every tensor is there with its shape, and none besides, before anything is used.
 template <ModelConfig M>
 class ModelSource {
+  static constexpr bool two_texts = is_present(M.text_2);
+
  public:
   // path: a file that write_model wrote; a folder as diffusers lays it out: unet/diffusion_pytorch_model, vae/
-  // diffusion_pytorch_model and text_encoder/model (safetensors, sharded or not, of float_dtypes), tokenizer/ with CLIP's
+  // diffusion_pytorch_model and text_encoder/model, also text_encoder_2/model where the configuration has a second (safetensors,
+  // sharded or not, of float_dtypes), tokenizer/ with CLIP's
   // vocab.json and merges.txt, or tokenizer.json; or one file with all networks in the LDM layout. A folder's config.json and
   // scheduler/scheduler_config.json, where they are there, must not contradict the configuration (folder_config.hpp).
   // vocabulary: a folder with CLIP's tokenizer, for a one-file checkpoint, which has none; empty: the file's own folder, or
@@ -102,6 +105,8 @@ class ModelSource {
     if (scheduler_) otherwise.sampler = scheduler_->sampler;
     return file_ ? sampling_of(file_->metadata(), otherwise, detail::path_text(path_)) : otherwise;
   }
+  // With two text encoders: a folder's model_index.json may say otherwise (force_zeros_for_empty_prompt).
+  bool zeros_for_empty_negative() const { return zeros_for_empty_negative_; }
   NoiseSchedule schedule() const { return scheduler_ ? scheduler_->schedule : NoiseSchedule(M.sampler.schedule); }
   // What people should know of how it is read; empty: nothing.
   std::string note() const { return scheduler_ ? scheduler_->note : ""; }
@@ -139,11 +144,13 @@ class ModelSource {
     if (file_ && !vae_) return read_weights(*file_, "", weights, take);
     if (file_) {
       read_weights(*file_, "text_encoder.", weights.text_encoder, take);
+      if constexpr (two_texts) read_weights(*file_, "text_encoder_2.", weights.text_encoder_2, take);
       read_weights(*file_, "unet.", weights.unet, take);
       read_weights(*vae_, "", weights.vae, take);
       return;
     }
     read_weights(*text_encoder_, "", weights.text_encoder, take);
+    if constexpr (two_texts) read_weights(*text_encoder_2_, "", weights.text_encoder_2, take);
     read_weights(*unet_, "", weights.unet, take);
     read_weights(*vae_, "", weights.vae, take);
   }
@@ -164,13 +171,19 @@ class ModelSource {
     }
     text_encoder_.emplace(path_ / "text_encoder", "model");
     check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, detail::is_not_of_text_encoder);
+    if constexpr (two_texts) {
+      text_encoder_2_.emplace(path_ / "text_encoder_2", "model");
+      check_exactly_weights<TextEncoderWeights<M.text_2>>(*text_encoder_2_, detail::is_not_of_text_encoder);
+    }
     check_configs();
   }
 
   void open_checkpoint(const LdmCheckpoint& checkpoint, const ModelKind& kind) {
     using Part = LdmCheckpoint::Part;
-    for (const auto& [part, name] :
-         {std::pair{Part::unet, "a UNet"}, {Part::vae, "an autoencoder"}, {Part::text_encoder, "a text encoder"}})
+    for (const auto& [part, name] : {std::pair{Part::unet, "a UNet"},
+                                     {Part::vae, "an autoencoder"},
+                                     {Part::text_encoder, "a text encoder"},
+                                     {two_texts ? Part::text_encoder_2 : Part::text_encoder, "a second text encoder"}})
       if (!checkpoint.has(part) && !(part == Part::vae && vae_))
         detail::fail_file(path_,
                           {"expected UNet, autoencoder and text encoder, found none that is ", name, ", but ", kind.text()});
@@ -185,7 +198,10 @@ class ModelSource {
     const std::string last = detail::join({".resblocks.", M.text.layers, "."});
     const auto is_last = [&](std::string_view name) { return checkpoint.is_open_clip() && name.find(last) != name.npos; };
     check_exactly_weights<typename TextEncoder<M.text>::Weights>(*text_encoder_, is_last);
-    if (checkpoint.has(Part::text_encoder_2))
+    if constexpr (two_texts) {
+      text_encoder_2_.emplace(checkpoint.part(Part::text_encoder_2));
+      check_exactly_weights<TextEncoderWeights<M.text_2>>(*text_encoder_2_);
+    } else if (checkpoint.has(Part::text_encoder_2))
       detail::fail_file(path_, {"expected one text encoder, found a second, of Stable Diffusion XL"});
     if (!checkpoint.unknown().empty())
       detail::fail_file(path_, {"tensor ", detail::printable(checkpoint.unknown().front()->name),
@@ -221,6 +237,11 @@ class ModelSource {
   void check_configs() {
     check_config("unet", "config.json", detail::check_unet_config, M.unet);
     check_config("text_encoder", "config.json", detail::check_text_encoder_config, M.text);
+    if constexpr (two_texts) {
+      check_config("text_encoder_2", "config.json", detail::check_text_encoder_config, M.text_2);
+      if (const auto index = path_ / "model_index.json"; path_exists(index))
+        zeros_for_empty_negative_ = detail::read_flag(index, "force_zeros_for_empty_prompt", true);
+    }
     check_config(
         "scheduler", "scheduler_config.json",
         [&](const std::filesystem::path& path, const SamplerConfig& c) { scheduler_ = read_scheduler_config(path, c); },
@@ -239,8 +260,9 @@ class ModelSource {
 
   std::filesystem::path path_, vocabulary_;
   std::shared_ptr<const SafetensorsFile> file_;  // of this library, or
-  std::optional<WeightFiles> unet_, vae_, text_encoder_;
+  std::optional<WeightFiles> unet_, vae_, text_encoder_, text_encoder_2_;
   std::optional<SchedulerConfig> scheduler_;
+  bool zeros_for_empty_negative_ = two_texts;
   bool is_checkpoint_ = false, is_open_clip_ = false;  // of the LDM layout; with the text encoder of the second family
 };
 

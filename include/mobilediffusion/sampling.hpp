@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Captions to latents: text encoder once, then UNet and sampler step by step, with classifier-free guidance in one batch.
+// Captions to latents: text encoders once, then UNet and sampler step by step, with classifier-free guidance in one batch.
 #pragma once
 
 #include "core/begin.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -73,6 +74,8 @@ template <ModelConfig M>
 struct Sampling {
   static_assert(ValidModel<M>::value);
   using Text = TextEncoder<M.text>;
+  static constexpr bool two_texts = is_present(M.text_2);
+  using Text2 = TextEncoder<two_texts ? M.text_2 : M.text>;
   using Net = Unet<M.unet>;
   static constexpr std::size_t latents = Net::latent_floats;
   // Guidance is an input of the UNet, which was distilled for it, instead of a second pass (LCM, arXiv 2310.04378).
@@ -81,9 +84,18 @@ struct Sampling {
   // Whether the UNet also sees what guidance leads away from.
   static constexpr bool takes_two_passes(float guidance) { return !embeds_guidance && is_guided(guidance); }
 
-  // What the text encoder makes of `n` captions.
+  static constexpr std::size_t text_macs = Text::macs + (two_texts ? Text2::macs : 0);
+  // What the text encoders make of `n` captions.
   static constexpr std::size_t conditioning_floats(std::size_t n) {
-    return aligned(n * Text::context_floats) + (Text::pooled_floats > 0 ? aligned(n * Text::pooled_floats) : 0);
+    const std::size_t context = M.unet.context_length * M.unet.context_width, pooled = M.unet.pooled_width;
+    return aligned(n * context) + (pooled > 0 ? aligned(n * pooled) : 0);
+  }
+  // What that takes besides. Two text encoders read one caption after the other.
+  static constexpr std::size_t encode_floats(std::size_t n) {
+    if constexpr (two_texts)
+      return aligned(Text::context_floats) + aligned(Text2::context_floats) +
+             std::max(Text::stack_floats(Plan::inference, 1), Text2::stack_floats(Plan::inference, 1));
+    else return Text::stack_floats(Plan::inference, n);
   }
   // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a
   // batch under guidance.
@@ -95,8 +107,7 @@ struct Sampling {
   // For `count` captions with guidance, conditioning included.
   static constexpr std::size_t stack_floats(std::size_t count) {
     const std::size_t n = 2 * count;
-    return conditioning_floats(n) +
-           std::max(Text::stack_floats(Plan::inference, n), state_floats(count) + Net::stack_floats(Plan::inference, n));
+    return conditioning_floats(n) + std::max(encode_floats(n), state_floats(count) + Net::stack_floats(Plan::inference, n));
   }
 
   // What the configuration asks for. Latent consistency models are drawn with their own sampler.
@@ -109,12 +120,46 @@ struct Sampling {
   }
 
   // within: batch captions, ids [batch][length]. The result is on the stack, until the caller's Scope gives it back.
-  static Conditioning encode(const Context& within, const typename Text::Weights& text, const std::int32_t* ids) {
+  static Conditioning encode(const Context& within, const typename Text::Weights& text,
+                             const std::int32_t* ids) requires(!two_texts) {
     Context c = within;
     float* context = c.stack.take(c.batch * Text::context_floats);
     float* pooled = Text::pooled_floats > 0 ? c.stack.take(c.batch * Text::pooled_floats) : nullptr;
     typename Text::Saved saved{};
     Text::forward(c, text, ids, context, pooled, saved);
+    return {context, pooled};
+  }
+  // The same by two text encoders: both contexts side by side, the second's projection, and the sizes of a picture that was never
+  // scaled or cropped. Both have one vocabulary; the second's captions are filled up with the token 0. Of captions from number
+  // `zeros_from` on, those without a word have zeros for both (force_zeros_for_empty_prompt in a folder's model_index.json).
+  static Conditioning encode(const Context& within, const typename Text::Weights& text,
+                             const TextEncoderWeights<M.text_2>& text_2, const std::int32_t* ids,
+                             std::size_t zeros_from) requires(two_texts) {
+    constexpr std::size_t length = M.text.length, floats = length * M.unet.context_width, width = M.unet.pooled_width;
+    Context c = within;
+    float *context = c.stack.take(c.batch * floats), *pooled = c.stack.take(c.batch * width);
+    Scope scope(c.stack);
+    c.batch = 1;
+    float *first = c.stack.take(Text::context_floats), *second = c.stack.take(Text2::context_floats);
+    constexpr auto h = static_cast<float>(M.vae.height), w = static_cast<float>(M.vae.width);
+    constexpr std::array<float, picture_sizes> sizes{h, w, 0, 0, h, w};
+    for (std::size_t b = 0; b < within.batch; ++b, ids += length) {
+      float* const row = pooled + b * width;
+      kernels::timestep_embedding(sizes.data(), picture_sizes, size_sinusoids, row + M.text_2.projection);
+      const std::size_t end = Text::end_of(ids);
+      if (b >= zeros_from && end <= 1) {
+        std::fill_n(context + b * floats, floats, 0.0f);
+        std::fill_n(row, M.text_2.projection, 0.0f);
+        continue;
+      }
+      std::array<std::int32_t, length> ids_2{};
+      std::copy_n(ids, end + 1, ids_2.begin());
+      typename Text::Saved saved{};
+      Text::forward(c, text, ids, first, nullptr, saved);
+      typename Text2::Saved saved_2{};
+      Text2::forward(c, text_2, ids_2.data(), second, row, saved_2);
+      kernels::concat_channels(c.executor, first, M.text.width, second, M.text_2.width, context + b * floats, length);
+    }
     return {context, pooled};
   }
 

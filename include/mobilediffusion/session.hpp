@@ -340,13 +340,19 @@ class Session {
     Context captions = c, alone = c;
     if (Drawing::takes_two_passes(o.guidance)) captions.batch *= 2;
     alone.batch = 1;
-    const Conditioning conditioning = Drawing::encode(captions, model_.weights().text_encoder, ids);
+    const auto& weights = model_.weights();
+    const Conditioning conditioning = [&] {
+      if constexpr (!Drawing::two_texts) return Drawing::encode(captions, weights.text_encoder, ids);
+      else
+        return Drawing::encode(captions, weights.text_encoder, weights.text_encoder_2, ids,
+                               model_.zeros_for_empty_negative() ? c.batch : captions.batch);
+    }();
     running_ = &alone;
     struct Reset {
       Context*& running;
       ~Reset() { running = nullptr; }
     } const reset{running_};
-    return Drawing::sample(c, model_.weights().unet, conditioning, model_.schedule(), noise, o, source, z, on_step);
+    return Drawing::sample(c, weights.unet, conditioning, model_.schedule(), noise, o, source, z, on_step);
   }
 
   // What the UNet of an inpainting model reads beside the latents, for c.batch pictures: the mask, 1 where it paints, as

@@ -55,24 +55,27 @@ struct Layout {
   std::size_t entries = 2;  // of input_blocks in each level; 3 leaves holes, as diffusers' script does
 };
 
-inline void add_text_encoder(Tensors& out, const Tensors& network, Text text, Dtype dtype) {
-  if (text != Text::open_clip) {
-    for (const TensorToWrite& t : network)
-      out.push_back(stored("cond_stage_model.transformer." + (text == Text::clip ? t.name : t.name.substr(11)), t.shape,
-                           floats_of(t), dtype));
-    return;
-  }
-  const std::vector<std::string_view> layers{"transformer.resblocks.0.x", "transformer.resblocks.1.x"};
+inline void add_open_clip(Tensors& out, const Tensors& network, const std::string& prefix, Dtype dtype) {
+  const std::vector<std::string_view> layers{"transformer.resblocks.0.x", "transformer.resblocks.1.x",
+                                             "transformer.resblocks.2.x"};
   const detail::LdmNames names = detail::ldm_text_names(layers, true);
   std::map<std::string, std::array<std::vector<float>, 3>> thirds;
   std::map<std::string, std::vector<std::size_t>> shapes;
   for (const TensorToWrite& t : network) {
-    const std::string whole = detail::name_of_whole(t.name), name = "cond_stage_model.model." + names.to_ldm(whole);
-    if (whole == t.name) {
-      out.push_back(stored(name, t.shape, floats_of(t), dtype));
+    const std::string whole = detail::name_of_whole(t.name), name = prefix + names.to_ldm(whole);
+    std::vector<float> values = floats_of(t);
+    if (t.name == "text_projection.weight") {  // [width][projection] there
+      const std::size_t rows = t.shape[0], columns = t.shape[1];
+      std::vector<float> transposed(values.size());
+      for (std::size_t i = 0; i < values.size(); ++i) transposed[i % columns * rows + i / columns] = values[i];
+      out.push_back(stored(name, {columns, rows}, std::move(transposed), dtype));
       continue;
     }
-    thirds[name][std::string_view("qkv").find(t.name[t.name.find("_proj.") - 1])] = floats_of(t);
+    if (whole == t.name) {
+      out.push_back(stored(name, t.shape, std::move(values), dtype));
+      continue;
+    }
+    thirds[name][std::string_view("qkv").find(t.name[t.name.find("_proj.") - 1])] = std::move(values);
     shapes[name] = t.shape;
   }
   for (auto& [name, parts] : thirds) {
@@ -81,6 +84,15 @@ inline void add_text_encoder(Tensors& out, const Tensors& network, Text text, Dt
     shapes[name][0] *= 3;
     out.push_back(stored(name, shapes[name], std::move(all), dtype));
   }
+}
+inline void add_text_encoder(Tensors& out, const Tensors& network, Text text, Dtype dtype,
+                             const std::string& prefix = "cond_stage_model.transformer.") {
+  if (text != Text::open_clip) {
+    for (const TensorToWrite& t : network)
+      out.push_back(stored(prefix + (text == Text::clip ? t.name : t.name.substr(11)), t.shape, floats_of(t), dtype));
+    return;
+  }
+  add_open_clip(out, network, "cond_stage_model.model.", dtype);
   // What is there and not read: the layer after the last one, and CLIP's own.
   for (const char* name :
        {"transformer.resblocks.2.attn.in_proj_weight", "transformer.resblocks.2.ln_1.bias", "text_projection", "logit_scale"})
@@ -94,8 +106,11 @@ Tensors checkpoint_of(const ModelWeights<M>& weights, Layout layout = {}, Dtype 
   list_weights(unet, "", weights.unet, Dtype::f32);
   list_weights(vae, "", weights.vae, Dtype::f32);
   list_weights(text, "", weights.text_encoder, Dtype::f32);
-  const detail::LdmNames unet_names =
-      detail::ldm_unet_names(detail::ldm_blocks(M.unet.levels, M.unet.stages[0].down_resnets, layout.entries));
+  detail::LdmBlocks unet_blocks = detail::ldm_blocks(M.unet.levels, M.unet.stages[0].down_resnets, layout.entries);
+  if (M.unet.stages[M.unet.levels - 1].up_transformers[0].depth > 0)  // as in Stable Diffusion XL
+    for (detail::LdmBlock& b : unet_blocks.output)
+      if (b.sampler == "1.conv") b.sampler = "2.conv";
+  const detail::LdmNames unet_names = detail::ldm_unet_names(unet_blocks);
   for (const TensorToWrite& t : unet)
     out.push_back(stored("model.diffusion_model." + unet_names.to_ldm(t.name), t.shape, floats_of(t), dtype));
   std::vector<std::string> blocks;
@@ -111,7 +126,15 @@ Tensors checkpoint_of(const ModelWeights<M>& weights, Layout layout = {}, Dtype 
     if (t.name.find(".attentions.") != std::string::npos && shape.size() == 2) shape.resize(4, 1);
     out.push_back(stored("first_stage_model." + vae_names.to_ldm(t.name), shape, floats_of(t), dtype));
   }
-  add_text_encoder(out, text, layout.text, dtype);
+  if constexpr (is_present(M.text_2)) {
+    Tensors second;
+    list_weights(second, "", weights.text_encoder_2, Dtype::f32);
+    add_text_encoder(out, text, layout.text, dtype, "conditioner.embedders.0.transformer.");
+    add_open_clip(out, second, "conditioner.embedders.1.model.", dtype);
+    out.push_back(stored("conditioner.embedders.1.model.logit_scale", {}, {1}, dtype));
+  } else {
+    add_text_encoder(out, text, layout.text, dtype);
+  }
   out.push_back({.name = "alphas_cumprod", .dtype = Dtype::f64, .shape = {4}, .fill = [](auto) {}});
   out.push_back(stored("model_ema.diffusion_modelinput_blocks00bias", {8}, std::vector<float>(8), Dtype::f32));
   out.push_back({.name = "cond_stage_model.transformer.text_model.embeddings.position_ids",

@@ -75,7 +75,7 @@ TEST_CASE("UNets are known by their structure and widths", "[pipeline][kind]") {
     CHECK(kind.presets == presets);
     CHECK(kind.nearest == nearest);
     CHECK(kind.difference == difference);
-    CHECK(kind.prediction.has_value() == (family == Family::sd1));
+    CHECK(kind.prediction.has_value() == (family == Family::sd1 || family == Family::sdxl));
   };
   check(list("sd15"), Family::sd1, "Stable Diffusion 1.x", {"sd15"});
   check(list("sd21_base"), Family::sd2, "Stable Diffusion 2.x or SD-Turbo", {"sd21_base", "sd21", "sd_turbo"});
@@ -109,7 +109,7 @@ TEST_CASE("UNets are known by their structure and widths", "[pipeline][kind]") {
   check(without(list("sd15"), "conv_out.bias"), Family::sd1, "Stable Diffusion 1.x", {}, "sd15",
         "tensors are missing, or have other shapes");
   check(without(list("sd15"), "down_blocks.3"), Family::sd1, "Stable Diffusion 1.x, an unknown variant", {}, "", none);
-  check(with_context(list("sd15"), 2048), Family::sdxl, "Stable Diffusion XL", {}, "", none);
+  check(with_context(list("sd15"), 2048), Family::sdxl, "Stable Diffusion XL, an unknown variant", {}, "", none);
   check(with_context(list("sd15"), 1280), Family::unknown, "", {}, "", none);
   check({}, Family::unknown, "", {}, "", none);
   check({{"x", "down_blocks.0.attentions.0.attn1.to_k.weight", {}}, {"y", "up_blocks.0.attn2.to_kv.weight", {1, 1}}},

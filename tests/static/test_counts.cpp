@@ -130,6 +130,13 @@ static_assert(TextEncoder<presets::sdxl_text_1>::parameters == 123'060'480);
 static_assert(TextEncoder<presets::sdxl_text_1>::macs == 6'649'251'840 / 12 * 11);
 static_assert(TextEncoder<presets::sdxl_text_2>::parameters == 694'659'840);
 static_assert(reflect::leaf_count<TextEncoder<presets::sdxl_text_2>::Weights>() == 517);
+static_assert(ValidModel<presets::sdxl>::value && ValidModel<presets::sdxl_turbo>::value && ValidModel<presets::ssd_1b>::value);
+static_assert(Vae<presets::sdxl_vae>::parameters == Vae<presets::sd_vae>::parameters);
+static_assert(reflect::parameters<ModelWeights<presets::sdxl>>() == 2'567'463'684 + 123'060'480 + 694'659'840 + 83'653'863);
+static_assert(reflect::parameters<ModelWeights<presets::sdxl_turbo>>() == reflect::parameters<ModelWeights<presets::sdxl>>());
+static_assert(presets::sdxl_turbo.vae.height == 512 && presets::sdxl_turbo.unet.width == 64);
+static_assert(UnetOf<presets::ssd_1b>::parameters == 1'331'334'404);
+static_assert(reflect::leaf_count<UnetOf<presets::ssd_1b>::Weights>() == 944);
 
 // Another picture size is another type with the same weights.
 constexpr ModelConfig wide = presets::with_picture_size(presets::full, 512, 768);

@@ -130,6 +130,10 @@ struct TextEncoderConfig {
   std::size_t projection = 0;
 };
 
+// Whether a model has a second one.
+constexpr bool is_present(const TextEncoderConfig& c) { return c.layers > 0; }
+inline constexpr std::size_t picture_sizes = 6, size_sinusoids = 256;  // that follow the second's projection; of each
+
 struct SamplerConfig {
   Schedule schedule = Schedule::scaled_linear;
   Prediction prediction = Prediction::v;
@@ -138,9 +142,12 @@ struct SamplerConfig {
   std::size_t guidance_percent = 300;  // at most 100: no guidance
 };
 
-// A whole model.
+// A whole model. With a second text encoder, as Stable Diffusion XL has, the UNet reads both contexts side by side; its pooled
+// vector is the second's projection and the sinusoids of six sizes: the original picture's height and width, its crop's top and
+// left, the target's height and width (arXiv 2307.01952, section 2.2).
 struct ModelConfig {
   TextEncoderConfig text{};
+  TextEncoderConfig text_2{.layers = 0};  // 0 layers: none
   UnetConfig unet{};
   VaeConfig vae{};
   SamplerConfig sampler{};

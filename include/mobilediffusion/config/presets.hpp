@@ -217,8 +217,33 @@ inline constexpr UnetConfig sdxl_unet = [] {
   c.middle.transformer.depth = 10;
   c.attention = {.head_dim = 64, .shared_kv = false, .linear_projections = true};
   c.context_width = 768 + 1280;
-  c.pooled_width = 1280 + 6 * 256;
+  c.pooled_width = 1280 + picture_sizes * size_sinusoids;
   return c;
+}();
+
+// Stable Diffusion XL, and SDXL-Turbo (arXiv 2311.17042), which is the same tensors distilled to one step at 512x512.
+inline constexpr ModelConfig sdxl{.text = sdxl_text_1,
+                                  .text_2 = sdxl_text_2,
+                                  .unet = sdxl_unet,
+                                  .vae = sdxl_vae,
+                                  .sampler = {.prediction = Prediction::epsilon, .steps = 30, .guidance_percent = 500}};
+inline constexpr ModelConfig sdxl_turbo = [] {
+  ModelConfig m = with_picture_size(sdxl, 512, 512);
+  m.sampler.steps = 1;
+  m.sampler.guidance_percent = 100;
+  return m;
+}();
+// Segmind's SSD-1B (arXiv 2401.02677), distilled from it: fewer blocks in most transformers, and none in the middle, which keeps
+// one residual block.
+inline constexpr ModelConfig ssd_1b = [] {
+  ModelConfig m = sdxl;
+  constexpr TransformerConfig one{.depth = 1}, two{.depth = 2}, four{.depth = 4}, ten{.depth = 10};
+  m.unet.stages[1].down_transformers = {two, two};
+  m.unet.stages[1].up_transformers = {two, one, one};
+  m.unet.stages[2].down_transformers = {four, four};
+  m.unet.stages[2].up_transformers = {four, four, ten};
+  m.unet.middle = {.resnets = 1};
+  return m;
 }();
 
 // Stable Diffusion in small, for tests: its structure and its vocabulary, 64x64 pictures.

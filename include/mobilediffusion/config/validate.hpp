@@ -147,11 +147,22 @@ struct ValidTextEncoder {
 // The parts fit together.
 template <ModelConfig C>
 struct ValidModel {
-  static_assert(C.unet.context_width == C.text.width,
-                "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`");
+  static constexpr bool two_texts = is_present(C.text_2);
+  static_assert(C.unet.context_width == C.text.width + (two_texts ? C.text_2.width : 0),
+                "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`, or the sum of both text "
+                "encoders'");
   static_assert(C.unet.context_length == C.text.length,
                 "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
-  static_assert(C.unet.pooled_width == C.text.pooled * C.text.width + C.text.projection,
+  static_assert(!two_texts || (C.text.pooled == 0 && C.text.projection == 0 && C.text_2.pooled == 0 && C.text_2.projection > 0),
+                "mobilediffusion: of two text encoders the second alone pools, by its projection; set `text_2.projection`, and "
+                "`pooled` and `text.projection` to 0");
+  static_assert(!two_texts || (C.text_2.length == C.text.length && C.text_2.vocabulary == C.text.vocabulary),
+                "mobilediffusion: two text encoders read the same tokens; make `length` and `vocabulary` of `text_2` those of "
+                "`text`");
+  static_assert(!two_texts || C.unet.pooled_width == C.text_2.projection + picture_sizes * size_sinusoids,
+                "mobilediffusion: with two text encoders the UNet's `pooled_width` must equal the second's `projection` and 6 "
+                "sizes of 256 sinusoids");
+  static_assert(two_texts || C.unet.pooled_width == C.text.pooled * C.text.width + C.text.projection,
                 "mobilediffusion: the UNet's `pooled_width` must equal the text encoder's `pooled` times its `width`, or its "
                 "`projection`");
   static_assert(C.unet.latent_channels == C.vae.latent_channels, "mobilediffusion: UNet and VAE must agree on `latent_channels`");

@@ -61,6 +61,10 @@ class LdmCheckpoint {
       const auto thirds = open_clip ? detail::names_of_thirds(path) : std::nullopt;
       if (!thirds) {
         tensors.push_back({*e.tensor, std::move(path), 0});
+        if (open_clip && e.parsed.name == "text_projection" && e.tensor->shape.size() == 2) {  // features times this matrix
+          std::swap(tensors.back().shape[0], tensors.back().shape[1]);
+          tensors.back().transposed = true;
+        }
         continue;
       }
       TensorView third = *e.tensor;

@@ -278,6 +278,7 @@ inline LdmNames ldm_text_names(std::span<const std::string_view> names, bool ope
   out.add("token_embedding", text + "embeddings.token_embedding");
   out.add("positional_embedding", text + "embeddings.position_embedding.weight");
   out.add("ln_final", text + "final_layer_norm");
+  out.add("text_projection", "text_projection.weight");
   constexpr std::string_view blocks = "transformer.resblocks.";
   std::set<std::size_t> layers;
   for (const std::string_view name : names)

@@ -31,6 +31,7 @@ class WeightFiles {
   struct Tensor : TensorView {  // its name is the file's own
     std::string path;           // what diffusers calls it
     std::size_t file = 0;       // which of the shards
+    bool transposed = false;    // a matrix whose rows are the columns of the file's; its shape is already as it is here
   };
 
   // folder/stem.safetensors, else folder/stem.safetensors.index.json with its shards, else the same of the variants fp16, bf16
@@ -95,7 +96,12 @@ class WeightFiles {
   }
   // tensor: of this object.
   void read_floats(const TensorView& tensor, float* out) const {
-    files_[static_cast<const Tensor&>(tensor).file]->read_floats(tensor, out);
+    const auto& t = static_cast<const Tensor&>(tensor);
+    if (!t.transposed || t.shape.size() != 2) return files_[t.file]->read_floats(t, out);
+    std::vector<float> values(t.count());
+    files_[t.file]->read_floats(t, values.data());
+    for (std::size_t r = 0; r < t.shape[0]; ++r)
+      for (std::size_t k = 0; k < t.shape[1]; ++k) out[r * t.shape[1] + k] = values[k * t.shape[0] + r];
   }
 
  private:

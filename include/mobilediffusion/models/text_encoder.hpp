@@ -117,6 +117,11 @@ class TextEncoder {
   }
   static constexpr std::size_t activation_bytes = 4 * stack_floats(Plan::inference, 1);
 
+  // Where a caption's end stands in ids [length]: the first token of the greatest number, as CLIP has it.
+  static std::size_t end_of(const std::int32_t* ids) {
+    return static_cast<std::size_t>(std::max_element(ids, ids + C.length) - ids);
+  }
+
   // ids [batch][length] -> context [batch][length][width]; pooled [batch][pooled_floats] (null if the configuration has none):
   // sums of the captions' token embeddings, or the projection of their ends, the first tokens of the greatest number.
   static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s) {
@@ -251,10 +256,7 @@ class TextEncoder {
   }
 
  private:
-  static std::size_t end_row(const std::int32_t* ids, std::size_t b) {
-    const std::int32_t* const row = ids + b * C.length;
-    return b * C.length + static_cast<std::size_t>(std::max_element(row, row + C.length) - row);
-  }
+  static std::size_t end_row(const std::int32_t* ids, std::size_t b) { return b * C.length + end_of(ids + b * C.length); }
   static std::array<float, C.pooled * C.length> pooling_weights() {
     std::array<float, C.pooled * C.length> weights;
     kernels::cosine_weights(C.pooled, C.length, weights.data());
@@ -278,6 +280,20 @@ class TextEncoder {
     return epilogue;
   }
 };
+
+namespace detail {
+template <TextEncoderConfig C, bool = is_present(C)>
+struct TextEncoderWeights {
+  using type = typename TextEncoder<C>::Weights;
+};
+template <TextEncoderConfig C>
+struct TextEncoderWeights<C, false> {
+  using type = Absent;
+};
+}  // namespace detail
+// Of a text encoder that a model may lack.
+template <TextEncoderConfig C>
+using TextEncoderWeights = typename detail::TextEncoderWeights<C>::type;
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 
