@@ -228,7 +228,7 @@ inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
   });
   const bool exact = known != all;
   if (!exact) known = std::find_if(known_structures.begin(), all, [&](const KnownStructure& k) { return k.is_built_as(found); });
-  if (kind.presets == std::vector<std::string>{"ssd_1b"}) kind.name = "SSD-1B";  // other depths of transformers alone
+  if (kind.presets == std::vector<std::string>{"ssd_1b"}) kind.name = "SSD-1B";
   else if (known != all) kind.name = known->name;
   else if (kind.family != Family::unknown && kind.family != Family::mobilediffusion) kind.name += ", an unknown variant";
   if (!kind.presets.empty()) return;

@@ -92,6 +92,8 @@ TEST_CASE("names of the LDM layout are those of the presets' UNets, however bloc
     check_unet<Unet<presets::bk_sdm_small.unet>::Weights>(without_middle(base));
     check_unet<Unet<presets::bk_sdm_tiny.unet>::Weights>(list(std::string("bk_sdm_tiny") + script));
   }
+  CHECK(list("sdxl").size() == 1680);
+  check_unet<Unet<presets::sdxl_unet>::Weights>(list("sdxl"));
 }
 
 TEST_CASE("blocks numbered by a configuration are those that the names show", "[io][names]") {
@@ -121,6 +123,11 @@ TEST_CASE("names of the LDM layout are those of the autoencoder and both text en
   CHECK(std::erase_if(text, [](const Line& l) { return l.diffusers == "-"; }) == 14);
   check_names(text, detail::ldm_text_names(inner_names(text, LdmPart::text_encoder), true),
               shapes_of_model<TextEncoder<presets::sd21.text>::Weights>());
+
+  // Of Stable Diffusion XL's second one, every layer, and the projection, whose matrix is transposed there.
+  const auto& second = list("sdxl open_clip");
+  check_names(second, detail::ldm_text_names(inner_names(second, LdmPart::text_encoder_2), true),
+              shapes_of_model<TextEncoder<presets::sdxl_text_2>::Weights>());
 
   // CLIP's are transformers' own, and old merges lack their first word.
   const Shapes clip = shapes_of_model<TextEncoder<presets::sd15.text>::Weights>();

@@ -99,6 +99,27 @@ TEST_CASE("UNets are known by their structure and widths", "[pipeline][kind]") {
   const Lines lcm = with(list("sd15"), "time_embedding.cond_proj.weight", {320, 256});
   check(lcm, Family::sd1, "Stable Diffusion 1.x, LCM", {"lcm_dreamshaper"});
 
+  check(list("sdxl"), Family::sdxl, "Stable Diffusion XL or SDXL-Turbo", {"sdxl", "sdxl_turbo"});
+  check(with_inputs(list("sdxl"), 9), Family::sdxl, "Stable Diffusion XL or SDXL-Turbo, for inpainting", {}, "sdxl",
+        "9 input channels instead of 4");
+  // SSD-1B: which blocks stay of each transformer.
+  Lines ssd_1b = list("sdxl");
+  std::erase_if(ssd_1b, [](const auto& l) {
+    const auto reduced = [&](const char* front, std::size_t blocks) {
+      const std::string stack = std::string(front) + ".transformer_blocks.";
+      return l.diffusers.starts_with(stack) && std::stoul(l.diffusers.substr(stack.size())) >= blocks;
+    };
+    for (const auto& [front, blocks] : {std::pair{"down_blocks.2.attentions.0", 4u},
+                                        {"down_blocks.2.attentions.1", 4u},
+                                        {"up_blocks.0.attentions.0", 4u},
+                                        {"up_blocks.0.attentions.1", 4u},
+                                        {"up_blocks.1.attentions.1", 1u},
+                                        {"up_blocks.1.attentions.2", 1u}})
+      if (reduced(front, blocks)) return true;
+    return l.diffusers.starts_with("mid_block.attentions.") || l.diffusers.starts_with("mid_block.resnets.1.");
+  });
+  check(ssd_1b, Family::sdxl, "SSD-1B", {"ssd_1b"});
+
   check(with_inputs(list("sd15"), 8), Family::sd1, "Stable Diffusion 1.x, instruct-pix2pix", {}, "sd15",
         "8 input channels instead of 4");
   check(with_inputs(lcm, 9), Family::sd1, "Stable Diffusion 1.x, for inpainting, LCM", {}, "sd15",

@@ -3,10 +3,11 @@
 """Writes tests/golden/ldm_names.txt: the tensors of one-file checkpoints of the LDM layout, with their shapes, and what diffusers
 and transformers call them.
 
-    ldm_names.py STABLEDIFFUSION DIFFUSERS OUT
+    ldm_names.py STABLEDIFFUSION DIFFUSERS GENERATIVE_MODELS OUT
 
 The names are not derived by rules of ours. Those of the layout come from its own code: STABLEDIFFUSION is a checkout of
-Stability-AI/stablediffusion, whose UNetModel, Encoder and Decoder are built here in the published sizes, and open_clip_torch. What
+Stability-AI/stablediffusion, whose UNetModel, Encoder and Decoder are built here in the published sizes, GENERATIVE_MODELS one of
+Stability-AI/generative-models, whose UNetModel is Stable Diffusion XL's, and open_clip_torch. What
 diffusers calls them comes from its reader of such files, which is run on small models of the same structure whose tensors hold
 their own number. The files that diffusers' own script writes number their blocks otherwise: for them, DIFFUSERS is a checkout of
 huggingface/diffusers, whose script is run on its own models. Needs torch, diffusers, transformers, einops, omegaconf, open_clip_torch.
@@ -17,6 +18,7 @@ import contextlib
 import importlib.util
 import io
 import sys
+import types
 
 import torch
 
@@ -27,7 +29,12 @@ with contextlib.redirect_stdout(io.StringIO()):
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as reader
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+for name in ("sgm", "sgm.modules"):  # without what their own __init__ asks for
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [f"{sys.argv[3]}/{name.replace('.', '/')}"]
+from sgm.modules.diffusionmodules.openaimodel import UNetModel as XlUNetModel  # noqa: E402
 
 spec = importlib.util.spec_from_file_location(
     "script", sys.argv[2] + "/scripts/convert_diffusers_to_original_stable_diffusion.py"
@@ -95,6 +102,32 @@ def unet_section(context, levels, resnets, linear):
     return [(name, diffusers, full[name]) for name, _, diffusers in small]
 
 
+def xl_unet_section():
+    def ldm(width, context, pooled):
+        with torch.device("meta"), contextlib.redirect_stdout(io.StringIO()):
+            model = XlUNetModel(
+                in_channels=4,
+                out_channels=4,
+                model_channels=width,
+                attention_resolutions=[4, 2],
+                num_res_blocks=2,
+                channel_mult=[1, 2, 4],
+                num_head_channels=32 if width == 32 else 64,
+                use_linear_in_transformer=True,
+                transformer_depth=[1, 2, 10],
+                context_dim=context,
+                num_classes="sequential",
+                adm_in_channels=pooled,
+            )
+        return {"model.diffusion_model." + k: s for k, s in shapes_of(model.state_dict()).items()}
+
+    config = {"layers_per_block": 2, "class_embed_type": None, "addition_embed_type": "text_time"}
+    small = pairs(ldm(32, 32, 32), lambda c: reader.convert_ldm_unet_checkpoint(c, dict(config)))
+    full = ldm(320, 2048, 2816)
+    assert len(small) == len(full)
+    return [(name, diffusers, full[name]) for name, _, diffusers in small]
+
+
 def script_section(context, levels, resnets):
     """As diffusers' script writes a UNet of its own."""
     widths = (320, 640, 1280, 1280)[:levels]
@@ -145,26 +178,28 @@ def vae_section():
     return [(name, diffusers, full[name]) for name, _, diffusers in small]
 
 
-def open_clip_section():
+def open_clip_section(prefix, kind, full_width, layers, kept):
+    """kept: layers that diffusers reads; kind: transformers' class."""
+
     def ldm(width):
         config = dict(
             embed_dim=width,
             vision_cfg=dict(image_size=32, layers=1, width=64, head_width=64, patch_size=16),
-            text_cfg=dict(context_length=77, vocab_size=49408, width=width, heads=width // 64, layers=24),
+            text_cfg=dict(context_length=77, vocab_size=49408, width=width, heads=width // 64, layers=layers),
         )
         with torch.device("meta"):
             model = open_clip.CLIP(**config)
         del model.visual  # as the layout's code does
-        return {"cond_stage_model.model." + k: s for k, s in shapes_of(model.state_dict()).items()}
+        return {prefix + k: s for k, s in shapes_of(model.state_dict()).items()}
 
     def read(checkpoint):
         with torch.device("meta"):
-            text = CLIPTextModel(CLIPTextConfig(hidden_size=64, num_hidden_layers=23))
-        found = reader.convert_open_clip_checkpoint(text, checkpoint)
-        return {k: v for k, v in found.items() if k != "text_projection.weight"}
+            text = kind(CLIPTextConfig(hidden_size=64, num_hidden_layers=kept, projection_dim=64))
+        found = reader.convert_open_clip_checkpoint(text, checkpoint, prefix=prefix)
+        return {k: v for k, v in found.items() if k != "text_projection.weight" or kept == layers}
 
     small = ldm(64)
-    full = ldm(1024)
+    full = ldm(full_width)
     assert small.keys() == full.keys()
     taken = pairs(small, read)
     known = {name for name, _, _ in taken}
@@ -193,9 +228,11 @@ sections = {
     "bk_sdm_base by script": script_section(768, 4, 1),
     "bk_sdm_tiny by script": script_section(768, 3, 1),
     "vae": vae_section(),
-    "open_clip": open_clip_section(),
+    "open_clip": open_clip_section("cond_stage_model.model.", CLIPTextModel, 1024, 24, 23),
+    "sdxl": xl_unet_section(),
+    "sdxl open_clip": open_clip_section("conditioner.embedders.1.model.", CLIPTextModelWithProjection, 1280, 32, 32),
 }
-with open(sys.argv[3], "w") as out:
+with open(sys.argv[4], "w") as out:
     for section, tensors in sections.items():
         print("=", section, file=out)
         before = ("", "")
