@@ -53,6 +53,23 @@ void take_loras(Options& o, const std::string& folder) {
   }
 }
 
+// As that program has it, too: of the files of a folder those whose names stand in a prompt.
+void take_embeddings(Options& o, const std::string& folder) {
+  const auto lower = [](std::string text) {
+    for (char& c : text)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    return text;
+  };
+  const std::string prompts = lower(o.request.prompt + "\n" + o.request.negative);
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (const fs::path& path = at->path(); path.extension() == ".safetensors")
+      if (const std::string name = path.stem().string(); prompts.find(lower(name)) != prompts.npos)
+        o.embeddings.push_back({path, name});
+  if (error) throw md::Error(join({"folder ", printable(folder), ": cannot read: ", error.message()}));
+  std::sort(o.embeddings.begin(), o.embeddings.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
+}
+
 std::string listed(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += join({text.empty() ? "" : " or ", name});
@@ -111,8 +128,8 @@ md::Sampler sampler_of(const std::string& name, const std::string& scheduler) {
 
 int main(int argc, char** argv) {
   Options o;
-  std::string model, vae, vocabulary, lora_folder, preset, method, scheduler;
-  std::vector<std::string> loras;
+  std::string model, vae, vocabulary, lora_folder, embedding_folder, preset, method, scheduler;
+  std::vector<std::string> loras, embeddings;
   std::size_t width = 0, height = 0;
   const std::vector<Compiled> models = text_to_image::compiled_models();
   std::vector<std::string> presets, samplers;
@@ -132,6 +149,11 @@ int main(int argc, char** argv) {
   app.add_option("--preset", preset, "Which model it is, where its file does not tell")->check(CLI::IsMember(presets));
   app.add_option("--lora-model-dir", lora_folder, "Where the adapters are that a prompt names")->type_name("FOLDER");
   app.add_option("--lora", loras, "An adapter, by its file; FILE:WEIGHT")->type_name("FILE")->allow_extra_args(false);
+  app.add_option("--embd-dir", embedding_folder, "Where textual inversions are; a prompt names them by their files")
+      ->type_name("FOLDER");
+  app.add_option("--embedding", embeddings, "A textual inversion, by its file; a prompt names it by its own word")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   app.add_option("-i,--init-img", o.init_image, "A picture to begin with, PNG or JPEG")->type_name("FILE");
   app.add_option("--mask", o.mask, "White where that picture is to be painted anew")->type_name("FILE");
   examples::add_strength(app, "With --init-img: above 0, at most 1: how much may change; default 0.75, with --mask 1",
@@ -188,6 +210,8 @@ int main(int argc, char** argv) {
       o.loras.push_back(lora);
     }
     take_loras(o, lora_folder);
+    for (const std::string& text : embeddings) o.embeddings.push_back({text});
+    if (!embedding_folder.empty()) take_embeddings(o, embedding_folder);
     if (!method.empty()) o.request.sampler = sampler_of(method, scheduler);
     examples::check_output(o.output);
     choose(models, o, preset, width, height).draw(o);

@@ -12,6 +12,7 @@
 #include "mobilediffusion/diffusion/samplers.hpp"
 #include "mobilediffusion/io/lora_file.hpp"
 #include "mobilediffusion/io/resize.hpp"
+#include "mobilediffusion/io/textual_inversion.hpp"
 #include "mobilediffusion/model_source.hpp"
 #include "mobilediffusion/session.hpp"
 
@@ -22,6 +23,7 @@ namespace md = mobilediffusion;
 struct Options {
   md::ModelPaths paths;
   std::vector<md::LoraFile> loras;
+  std::vector<md::EmbeddingFile> embeddings;
   md::Request request;
   std::string init_image, mask, output = "output.png";
   float strength = 0.75f;

@@ -62,7 +62,7 @@ void draw_in(const Options& o) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   const auto begin = Clock::now();
-  const md::Model<M, F> model(o.paths, o.loras);
+  const md::Model<M, F> model(o.paths, o.loras, o.embeddings);
   md::Session<M, F> session(model, {.threads = o.threads, .batch = o.init_image.empty() ? std::min(o.batch, o.count) : 1});
   if (!model.note().empty()) std::fprintf(stderr, "text_to_image: %s\n", model.note().c_str());
   if (!o.quiet)

@@ -31,6 +31,23 @@ done
 draw --vae toy/vae "a lighthouse at dusk" -q -o same.png
 cmp -s output.png same.png || fail "expected the same bytes with its own autoencoder, given"
 
+# Textual inversion: a file by the word that it says, or of a folder by its own name where the prompt has that.
+inversion() {  # NAME WIDTH FILE: one vector of zeros
+  header="{\"$1\":{\"dtype\":\"F32\",\"shape\":[$2],\"data_offsets\":[0,$(($2 * 4))]}}"
+  { printf "\\$(printf %03o ${#header})\\0\\0\\0\\0\\0\\0\\0" && printf %s "$header" && head -c $(($2 * 4)) /dev/zero; } > "$3"
+}
+mkdir words
+inversion '<moss>' 32 moss.safetensors
+inversion emb_params 32 'words/<moss>.safetensors'
+inversion emb_params 32 words/other.safetensors
+draw "a lighthouse of <moss>" -q -o without.png
+draw "a lighthouse of <moss>" --embedding moss.safetensors -q -o with.png
+cmp -s with.png without.png && fail "expected another picture with a textual inversion"
+draw "a lighthouse of <moss>" --embd-dir words -q -o folder.png
+cmp -s with.png folder.png || fail "expected the same vector by the name of its file"
+draw "a lighthouse at dusk" --embd-dir words -q -o plain.png
+cmp -s output.png plain.png || fail "expected the same picture where no prompt names a textual inversion"
+
 # Several pictures, alone and in a batch; from a picture, and a part of one.
 draw "a lighthouse at dusk" -b 3 -o several.png
 exists several-1.png several-2.png several-3.png
@@ -52,6 +69,9 @@ refuse 1 'size: expected one of 64x64, 64x32, found 96x64' --preset sd_toy --mod
 refuse 1 'expected its folder, --lora-model-dir' --preset sd_toy --model toy.safetensors "a cat <lora:fluffy:0.5>"
 refuse 1 'expected <lora:NAME:WEIGHT>, found' --preset sd_toy --model toy.safetensors --lora-model-dir . "a cat <lora:fluffy:x>"
 refuse 1 'fluffy.safetensors' --preset sd_toy --model toy.safetensors --lora-model-dir . "a cat <lora:fluffy>"
+inversion emb_params 48 wide.safetensors
+refuse 1 'expected vectors of 32 numbers, found 48' --preset sd_toy --model toy.safetensors --embedding wide.safetensors "a cat"
+refuse 1 'folder "nowhere": cannot read' --preset sd_toy --model toy.safetensors --embd-dir nowhere "a cat"
 refuse 1 'sampler ddim: has no option karras' --preset sd_toy --model toy.safetensors --sampling-method ddim --scheduler karras "a cat"
 refuse 2 '--mask: expected --init-img as well' --preset sd_toy --model toy.safetensors --mask output.png "a cat"
 refuse 2 '--scheduler: expected --sampling-method as well' --preset sd_toy --model toy.safetensors --scheduler karras "a cat"

@@ -45,6 +45,7 @@ TEST_CASE("files of textual inversion give vectors and the word that stands for 
   const TextualInversion one = File().add("<cat-toy>", {768}).read(768);
   CHECK(one.trigger == "<cat-toy>");
   CHECK(one.vectors == 1);
+  CHECK_FALSE(one.token().whole_word);
   CHECK(one.rows == std::vector<float>(768, 0.5f));
   const TextualInversion three = File().add("<cat-toy>", {3, 1024}).read(1024);
   CHECK(three.vectors == 3);
@@ -52,6 +53,7 @@ TEST_CASE("files of textual inversion give vectors and the word that stands for 
   // As AUTOMATIC1111 converts them, the file's name is the word; and a user may say another.
   for (const char* general : {"emb_params", "clip_l", "*", "string_to_param.*"}) {
     CHECK(File().add(general, {2, 768}).read(768).trigger == "my-style");
+    CHECK(File().add(general, {2, 768}).read(768).token().whole_word);
     CHECK(File().add(general, {2, 768}).read(768, "moss").trigger == "moss");
   }
   CHECK(File().add("<cat-toy>", {768}).read(768, "moss").trigger == "moss");
@@ -124,6 +126,14 @@ TEST_CASE("added tokens are found as transformers finds them, and stand for seve
   CHECK(tokenizer.encode_prompt("red <toy>", 5).cut == "<toy>_2");
   CHECK(plain.encode("a cat", 5) == tokenizer.encode("a cat", 5));
   CHECK(plain.vocabulary() == 29);  // stays as it was
+
+  // A file's name may be a word of the vocabulary; it is none inside others.
+  CHECK_FALSE(error_of([&] { plain.with_tokens(std::vector<AddedToken>{{"a"}}, 40); }).empty());
+  const Tokenizer with_words = plain.with_tokens(std::vector<AddedToken>{{"a", 1, true}, {"cat", 2, true}}, 40);
+  CHECK(with_words.encode("A cat, cats", 8) == std::vector<std::int32_t>{27, 40, 41, 42, 18, 23, 8, 28});
+  CHECK(with_words.encode("\u00E9a aa a", 9)[6] == 40);
+  CHECK(with_words.encode("a_a a1 1a", 9) == plain.encode("a_a a1 1a", 9));
+  CHECK(with_words.encode("cat_1 cat", 6) == std::vector<std::int32_t>{27, 42, 41, 42, 28, 28});
 
   const auto refused = [&](std::vector<AddedToken> list) { return error_of([&] { plain.with_tokens(list, 40); }); };
   expect(refused({{"cat</w>", 1}}), "token \"cat</w>\": is one of the vocabulary already, expected another name");

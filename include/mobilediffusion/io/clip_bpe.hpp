@@ -104,15 +104,16 @@ class ClipBpe {
   }
 
   // A token that the vocabulary lacks, as transformers adds it: wherever it stands in a text, also in capitals and inside words,
-  // it is the ids from `id` on, `count` of them, which must not be the vocabulary's. Throws Error for a text that is a token
-  // already.
-  void add_token(const std::string& token, std::int32_t id, std::size_t count = 1) {
+  // it is the ids from `id` on, `count` of them, which must not be the vocabulary's. whole_word: only where no letter, number or
+  // underscore stands before or behind; then it may be a word of the vocabulary, whose place it takes. Throws Error for a text
+  // that is a token already.
+  void add_token(const std::string& token, std::int32_t id, std::size_t count = 1, bool whole_word = false) {
     const std::string text = find_invalid_utf8(token) == std::string_view::npos ? normal_form(token) : "";
     if (text.find_first_not_of(' ') == text.npos)
       throw Error(detail::join({"token ", detail::printable(token), ": expected a text in UTF-8"}));
     const bool known =
         std::any_of(specials_.begin(), specials_.end(), [&](const Special& s) { return s.normalized && s.text == text; });
-    if (known || ids_.contains(token))
+    if (known || (!whole_word && ids_.contains(token)))
       throw Error(
           detail::join({"token ", detail::printable(token), ": is one of the vocabulary already, expected another name"}));
     for (const Special& s : specials_)
@@ -121,7 +122,7 @@ class ClipBpe {
                                   ", which would be found before it; expected another name"}));
     if (added_ == most_added) throw Error(detail::join({"added tokens: expected at most ", most_added}));
     ++added_;
-    specials_.push_back({text, id, true, count});
+    specials_.push_back({text, id, true, count, whole_word});
     const std::size_t place = static_cast<std::size_t>(id);
     if (texts_.size() < place + count) texts_.resize(place + count);
     texts_[place] = spelt(token) + "</w>";
@@ -179,6 +180,7 @@ class ClipBpe {
     std::int32_t id;
     bool normalized;
     std::size_t count = 1;  // ids, one after the other
+    bool whole_word = false;
   };
   struct Merge {
     std::uint32_t rank;
@@ -255,17 +257,34 @@ class ClipBpe {
     return out;
   }
 
+  // Where a special token stands next, from `at` on.
+  static std::size_t find_special(const Special& special, std::string_view text, std::size_t at) {
+    const auto is_of_word = [&](std::size_t begin) {
+      const CharacterClass kind = class_of(next_code_point(text, begin));
+      return kind == CharacterClass::letter || kind == CharacterClass::number;
+    };
+    const auto is_continuation = [&](std::size_t i) { return (static_cast<unsigned char>(text[i]) & 0xC0u) == 0x80u; };
+    for (at = text.find(special.text, at); at != text.npos && special.whole_word; at = text.find(special.text, at + 1)) {
+      const std::size_t end = at + special.text.size();
+      std::size_t before = at;
+      while (before > 0 && is_continuation(--before)) continue;
+      const bool glued_before = at > 0 && (text[before] == '_' || is_of_word(before)),
+                 glued_behind = end < text.size() && (text[end] == '_' || is_of_word(end));
+      if (!glued_before && !glued_behind) break;
+    }
+    return at;
+  }
   // Cuts out special tokens: the first that begins, of several the longest.
   template <class Take, class Rest>
   void split(std::string_view text, bool normalized, Take&& take, Rest&& rest) const {
     std::vector<std::pair<const Special*, std::size_t>> next;  // and where it is found next
     for (const Special& s : specials_)
-      if (s.normalized == normalized) next.emplace_back(&s, text.find(s.text));
+      if (s.normalized == normalized) next.emplace_back(&s, find_special(s, text, 0));
     std::size_t at = 0;
     while (true) {
       const std::pair<const Special*, std::size_t>* first = nullptr;
       for (auto& n : next) {
-        if (n.second < at) n.second = text.find(n.first->text, at);
+        if (n.second < at) n.second = find_special(*n.first, text, at);
         if (n.second == text.npos) continue;
         if (first == nullptr || n.second < first->second ||
             (n.second == first->second && n.first->text.size() > first->first->text.size()))

@@ -30,8 +30,9 @@ struct TextualInversion {
   std::string trigger;
   std::size_t vectors = 1;
   std::vector<float> rows;  // [vectors][width of the text encoder]
+  bool whole_word = false;  // a trigger that the file does not say may be an ordinary word: it is none inside others
 
-  AddedToken token() const { return {trigger, vectors}; }
+  AddedToken token() const { return {trigger, vectors, whole_word}; }
 };
 
 namespace detail {
@@ -67,14 +68,16 @@ inline TextualInversion read_textual_inversion(const EmbeddingFile& file, std::s
                  detail::family_of_text_width(found)});
   const std::size_t vectors = t.shape.size() == 2 ? t.shape[0] : 1;
   if (vectors < 1 || vectors > most_vectors) fail_tensor({"expected 1 to ", most_vectors, " vectors, found ", vectors});
-  TextualInversion out{file.trigger, vectors, std::vector<float>(vectors * width)};
+  TextualInversion out{file.trigger, vectors, std::vector<float>(vectors * width), false};
   tensors.read_floats(t, out.rows.data());
   if (!std::all_of(out.rows.begin(), out.rows.end(), [](float x) { return std::isfinite(x); }))
     fail_tensor({"expected finite numbers, found NaN or infinity"});
+  out.whole_word = !out.trigger.empty();
   if (out.trigger.empty()) {
     const auto is_general = [&](std::string_view name) { return t.name == name; };
     const bool general = is_general("emb_params") || is_general("clip_l") || is_general("*") || is_general("string_to_param.*") ||
                          is_general("embedding") || t.name.empty();
+    out.whole_word = general;
     out.trigger = general ? detail::path_text(file.path.stem()) : t.name;
   }
   return out;

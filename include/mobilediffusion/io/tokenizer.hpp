@@ -55,6 +55,7 @@ struct EncodedPrompt {
 struct AddedToken {
   std::string text;
   std::size_t ids = 1;
+  bool whole_word = false;  // ClipBpe::add_token
 };
 
 // Encoding is const and may run on several threads at once. Copies are cheap: they share what was loaded. To move is to copy, so
@@ -105,8 +106,8 @@ class Tokenizer {
     ClipBpe bpe = *bpe_;
     for (const AddedToken& a : added) {
       const auto id = [&](std::size_t i) { return static_cast<std::int32_t>(first_id + i); };
-      bpe.add_token(a.text, id(0), a.ids);
-      for (std::size_t i = 1; i < a.ids; ++i) bpe.add_token(a.text + "_" + std::to_string(i), id(i));
+      bpe.add_token(a.text, id(0), a.ids, a.whole_word);
+      for (std::size_t i = 1; i < a.ids; ++i) bpe.add_token(a.text + "_" + std::to_string(i), id(i), 1, a.whole_word);
       first_id += a.ids;
     }
     return {std::move(bpe), pad_};
