@@ -191,7 +191,8 @@ TEST_CASE("every module of the published UNets is found under kohya's names over
     std::string name;
   };
   constexpr std::string_view front = "model.diffusion_model.", end = ".weight";
-  for (const std::string section : {"sd15", "bk_sdm_base", "bk_sdm_tiny", "bk_sdm_base by script", "bk_sdm_tiny by script"}) {
+  for (const std::string section :
+       {"sd15", "bk_sdm_base", "bk_sdm_tiny", "bk_sdm_base by script", "bk_sdm_tiny by script", "sdxl"}) {
     INFO(section);
     std::vector<reflect::LeafView> leafs;
     std::vector<Named> names;
