@@ -44,12 +44,14 @@ inline constexpr const char *sampler_kind_key = "sampler.kind", *sampler_steps_k
 inline constexpr const char *former_key = "mobilediffusion.fingerprint", *former_emoji = "d85a0e3f802e06e2";
 }  // namespace detail
 
-// What changes pictures though all tensors are equal, and what tensors show: the configuration but for the size of pictures and
-// what a request may say. Its fields' names and defaults are part of the file format: a new field's default changes nothing.
+// What changes pictures though all tensors are equal, and what tensors show: the configuration but for the sizes of pictures
+// and prompts and what a request may say. Its fields' names and defaults are part of the file format: a new field's default
+// changes nothing.
 constexpr ModelConfig meaning_of(ModelConfig m) {
   constexpr ModelConfig d{};
   m.unet.height = d.unet.height;
   m.unet.width = d.unet.width;
+  m.unet.context_length = m.text.length;
   m.vae.height = d.vae.height;
   m.vae.width = d.vae.width;
   m.sampler.steps = d.sampler.steps;
@@ -146,8 +148,8 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
   }
 }
 
-// How pictures are drawn where a request does not say, as entries of a model's metadata. Throws Error for a sampler with options of
-// its own: a file holds its name.
+// How pictures are drawn where a request does not say, as entries of a model's metadata. Throws Error for a sampler with options
+// of its own: a file holds its name.
 inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
   if (o.sampler != sampler_named(name_of(o.sampler)))
     throw Error(detail::join({"sampler ", std::string(name_of(o.sampler)), ": expected its usual options for a model's file"}));

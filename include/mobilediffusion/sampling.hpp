@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <type_traits>
 
@@ -70,6 +71,14 @@ struct SamplingSource {
   const float* beside = nullptr;
 };
 
+// Captions of a batch as the text encoder reads them.
+struct Captions {
+  const std::int32_t* ids = nullptr;  // [batch][chunks][length]: the chunks of a caption are encoded apart
+  const float* weights = nullptr;     // likewise: what each token's state is multiplied by; null: nothing is
+  std::size_t chunks = 1;
+  std::size_t clip_skip = 0;  // the text encoders' last layers that are left out
+};
+
 template <ModelConfig M>
 struct Sampling {
   static_assert(ValidModel<M>::value);
@@ -77,7 +86,8 @@ struct Sampling {
   static constexpr bool two_texts = is_present(M.text_2);
   using Text2 = TextEncoder<two_texts ? M.text_2 : M.text>;
   using Net = Unet<M.unet>;
-  static constexpr std::size_t latents = Net::latent_floats;
+  static constexpr std::size_t latents = Net::latent_floats, most_chunks = M.unet.context_length / M.text.length;
+  static constexpr std::size_t most_clip_skip = std::min(Text::most_clip_skip, Text2::most_clip_skip);
   // Guidance is an input of the UNet, which was distilled for it, instead of a second pass (LCM, arXiv 2310.04378).
   static constexpr bool embeds_guidance = M.unet.guidance_width != 0;
 
@@ -87,7 +97,7 @@ struct Sampling {
   static constexpr std::size_t text_macs = Text::macs + (two_texts ? Text2::macs : 0);
   // What the text encoders make of `n` captions.
   static constexpr std::size_t conditioning_floats(std::size_t n) {
-    const std::size_t context = M.unet.context_length * M.unet.context_width, pooled = M.unet.pooled_width;
+    const std::size_t context = Net::context_floats, pooled = M.unet.pooled_width * (two_texts ? 1 : most_chunks);
     return aligned(n * context) + (pooled > 0 ? aligned(n * pooled) : 0);
   }
   // What that takes besides. Two text encoders read one caption after the other.
@@ -95,7 +105,7 @@ struct Sampling {
     if constexpr (two_texts)
       return aligned(Text::context_floats) + aligned(Text2::context_floats) +
              std::max(Text::stack_floats(Plan::inference, 1), Text2::stack_floats(Plan::inference, 1));
-    else return Text::stack_floats(Plan::inference, n);
+    else return Text::stack_floats(Plan::inference, n * most_chunks);
   }
   // What drawing `count` pictures holds on to, beside conditioning and what a pass of the UNet takes. Twice as many passes in a
   // batch under guidance.
@@ -119,48 +129,66 @@ struct Sampling {
     return {o.steps, strength, static_cast<float>(M.sampler.shift_percent) * 0.01f};
   }
 
-  // within: batch captions, ids [batch][length]. The result is on the stack, until the caller's Scope gives it back.
+  // within: batch captions. Contexts of a caption's chunks follow each other; what is pooled is the first one's. The result is on
+  // the stack, until the caller's Scope gives it back.
   static Conditioning encode(const Context& within, const typename Text::Weights& text,
-                             const std::int32_t* ids) requires(!two_texts) {
+                             const Captions& captions) requires(!two_texts) {
     Context c = within;
+    c.batch *= captions.chunks;
     float* context = c.stack.take(c.batch * Text::context_floats);
     float* pooled = Text::pooled_floats > 0 ? c.stack.take(c.batch * Text::pooled_floats) : nullptr;
     typename Text::Saved saved{};
-    Text::forward(c, text, ids, context, pooled, saved);
-    return {context, pooled};
+    Text::forward(c, text, captions.ids, context, pooled, saved, captions.clip_skip);
+    for (std::size_t i = 0; captions.weights != nullptr && i < c.batch; ++i)
+      weigh_tokens<M.text.width>(captions.weights + i * M.text.length, context + i * Text::context_floats);
+    for (std::size_t i = 1; captions.chunks > 1 && i < within.batch; ++i)
+      std::copy_n(pooled + i * captions.chunks * Text::pooled_floats, Text::pooled_floats, pooled + i * Text::pooled_floats);
+    return {context, pooled, captions.chunks * M.text.length};
   }
   // The same by two text encoders: both contexts side by side, the second's projection, and the sizes of a picture that was never
-  // scaled or cropped. Both have one vocabulary; the second's captions are filled up with the token 0. Of captions from number
+  // scaled or cropped. Both have one vocabulary; the second's chunks are filled up with the token 0. Of captions from number
   // `zeros_from` on, those without a word have zeros for both (force_zeros_for_empty_prompt in a folder's model_index.json).
   static Conditioning encode(const Context& within, const typename Text::Weights& text,
-                             const TextEncoderWeights<M.text_2>& text_2, const std::int32_t* ids,
+                             const TextEncoderWeights<M.text_2>& text_2, const Captions& captions,
                              std::size_t zeros_from) requires(two_texts) {
     constexpr std::size_t length = M.text.length, floats = length * M.unet.context_width, width = M.unet.pooled_width;
+    const std::size_t chunks = captions.chunks;
     Context c = within;
-    float *context = c.stack.take(c.batch * floats), *pooled = c.stack.take(c.batch * width);
+    float *context = c.stack.take(c.batch * chunks * floats), *pooled = c.stack.take(c.batch * width);
     Scope scope(c.stack);
     c.batch = 1;
     float *first = c.stack.take(Text::context_floats), *second = c.stack.take(Text2::context_floats);
     constexpr auto h = static_cast<float>(M.vae.height), w = static_cast<float>(M.vae.width);
     constexpr std::array<float, picture_sizes> sizes{h, w, 0, 0, h, w};
-    for (std::size_t b = 0; b < within.batch; ++b, ids += length) {
+    for (std::size_t b = 0; b < within.batch; ++b) {
+      const std::int32_t* const caption = captions.ids + b * chunks * length;
       float* const row = pooled + b * width;
       kernels::timestep_embedding(sizes.data(), picture_sizes, size_sinusoids, row + M.text_2.projection);
-      const std::size_t end = Text::end_of(ids);
-      if (b >= zeros_from && end <= 1) {
-        std::fill_n(context + b * floats, floats, 0.0f);
+      bool empty = true;
+      for (std::size_t k = 0; k < chunks; ++k) empty = empty && Text::end_of(caption + k * length) <= 1;
+      if (b >= zeros_from && empty) {
+        std::fill_n(context + b * chunks * floats, chunks * floats, 0.0f);
         std::fill_n(row, M.text_2.projection, 0.0f);
         continue;
       }
-      std::array<std::int32_t, length> ids_2{};
-      std::copy_n(ids, end + 1, ids_2.begin());
-      typename Text::Saved saved{};
-      Text::forward(c, text, ids, first, nullptr, saved);
-      typename Text2::Saved saved_2{};
-      Text2::forward(c, text_2, ids_2.data(), second, row, saved_2);
-      kernels::concat_channels(c.executor, first, M.text.width, second, M.text_2.width, context + b * floats, length);
+      for (std::size_t k = 0; k < chunks; ++k) {
+        const std::int32_t* const ids = caption + k * length;
+        std::array<std::int32_t, length> ids_2{};
+        std::copy_n(ids, Text::end_of(ids) + 1, ids_2.begin());
+        std::array<float, M.text_2.projection> unread;  // what later chunks project
+        typename Text::Saved saved{};
+        Text::forward(c, text, ids, first, nullptr, saved, captions.clip_skip);
+        typename Text2::Saved saved_2{};
+        Text2::forward(c, text_2, ids_2.data(), second, k == 0 ? row : unread.data(), saved_2, captions.clip_skip);
+        const std::size_t n = b * chunks + k;
+        if (captions.weights != nullptr) {
+          weigh_tokens<M.text.width>(captions.weights + n * length, first);
+          weigh_tokens<M.text_2.width>(captions.weights + n * length, second);
+        }
+        kernels::concat_channels(c.executor, first, M.text.width, second, M.text_2.width, context + n * floats, length);
+      }
     }
-    return {context, pooled};
+    return {context, pooled, chunks * length};
   }
 
   // within: batch pictures. text: of the captions, then (if it takes two passes) of what guidance leads away from.
@@ -246,7 +274,7 @@ struct Sampling {
     Scope scope(within.stack);
     Context c = within;
     if (takes_two_passes(options.guidance)) c.batch *= 2;
-    const Conditioning conditioning = encode(c, text, ids);
+    const Conditioning conditioning = encode(c, text, {.ids = ids});
     return sample(within, net, conditioning, NoiseSchedule(M.sampler.schedule), {.seeds = seeds}, options, source, z, on_step);
   }
   template <class OnStep>
@@ -257,6 +285,17 @@ struct Sampling {
   }
 
  private:
+  // z [length][width] *= weights [length], then by one number, so that the mean stays (AUTOMATIC1111's "Original").
+  template <std::size_t Width>
+  static void weigh_tokens(const float* weights, float* z) {
+    constexpr std::size_t floats = M.text.length * Width;
+    if (std::all_of(weights, weights + M.text.length, [](float weight) { return weight == 1.0f; })) return;
+    const double before = std::accumulate(z, z + floats, 0.0);
+    for (std::size_t i = 0; i < floats; ++i) z[i] *= weights[i / Width];
+    const double after = std::accumulate(z, z + floats, 0.0);
+    if (after != 0.0)
+      for (std::size_t i = 0; i < floats; ++i) z[i] = static_cast<float>(z[i] * (before / after));
+  }
   // z = (1 - painted) kept + painted z, painted [pixels] for z [pixels][channels]; exact where painted is 0 or 1.
   static void keep(const float* painted, const float* kept, float* z, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) {

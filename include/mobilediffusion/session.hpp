@@ -5,7 +5,6 @@
 #include "core/begin.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -17,12 +16,20 @@
 #include "core/exclusive_use.hpp"
 #include "io/image.hpp"
 #include "model.hpp"
+#include "prompts.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class NoiseKind {
   counted,  // the library's own: any number of a stream costs the same, so pictures of a batch do not depend on each other
   torch     // torch.Generator("cpu").manual_seed(seed): the pictures that diffusers draws for a seed
+};
+
+// How a request's prompts are read.
+struct PromptOptions {
+  bool weights = false;  // (words:1.3) as parse_prompt_weights reads it; else brackets are plain text, as in diffusers
+  // The text encoder's last layers that are left out, as diffusers counts; AUTOMATIC1111's "Clip skip" is one more.
+  std::size_t clip_skip = 0;
 };
 
 struct Request {
@@ -33,6 +40,7 @@ struct Request {
   std::optional<float> guidance{};     // >= 0; at most 1: the prompt alone, half the work; default: likewise
   std::optional<Sampler> sampler{};    // default: the one that the model was trained or published for
   NoiseKind noise = NoiseKind::counted;
+  PromptOptions words{};
   std::vector<float> latents{};  // the noise to begin with, instead of the seed's: [height][width][channels] of the latents
 };
 
@@ -57,7 +65,8 @@ class Session {
   static constexpr ModelConfig config = M;
   static constexpr Format format = F;
   static constexpr std::size_t width = M.vae.width, height = M.vae.height, context_length = M.text.length;
-  static constexpr std::size_t latent_floats = latents;  // of a picture
+  static constexpr std::size_t most_chunks = Drawing::most_chunks;  // of context_length tokens, of a prompt
+  static constexpr std::size_t latent_floats = latents;             // of a picture
   // Everything that drawing needs besides weights and kernel scratch, with so many pictures in a batch.
   static constexpr std::size_t activation_bytes_for(std::size_t batch) {
     const std::size_t n = 2 * batch, beside = aligned(batch * Drawing::Net::beside_floats),
@@ -78,10 +87,11 @@ class Session {
     if constexpr (paints) nothing_.resize(latents);
   }
 
-  // A prompt of more tokens than the model reads is cut as diffusers cuts it (what of it: tokenizer().encode_prompt); an empty
-  // one draws without a caption. Throws Error for one that is not UTF-8 or over 65,536 bytes, for steps or guidance out of range,
-  // and for a session that was moved from. on_step(Progress) is called after every step; if it returns false, generation stops
-  // and the picture is empty (width 0).
+  // A prompt of more tokens than the text encoder reads takes further chunks, where the configuration has room for them; of it
+  // and what it is compared with, the shorter one is filled up with chunks of the empty prompt. What is still too long is cut as
+  // diffusers cuts it (what of it: read()); an empty prompt draws without a caption. Throws Error for one that is not UTF-8 or
+  // over 65,536 bytes, for steps, guidance or clip_skip out of range, and for a session that was moved from. on_step(Progress) is
+  // called after every step; if it returns false, generation stops and the picture is empty (width 0).
   template <class OnStep>
   Image generate(const Request& request, OnStep&& on_step) {
     return std::move(generate(std::span(&request, 1), on_step).front());
@@ -89,8 +99,9 @@ class Session {
   Image generate(const Request& request) {
     return generate(request, [](Progress) { return true; });
   }
-  // One picture for each request, in batches of those that follow each other with the same sampler, steps, guidance and kind of
-  // noise. All are checked before the first is begun. Once cancelled, those that are not done stay empty.
+  // One picture for each request, in batches of those that follow each other with the same sampler, steps, guidance, kind of
+  // noise, number of chunks and clip_skip. All are checked before the first is begun. Once cancelled, those that are not done
+  // stay empty.
   template <class OnStep>
   std::vector<Image> generate(std::span<const Request> requests, OnStep&& on_step) {
     std::vector<Image> images(requests.size());
@@ -112,17 +123,22 @@ class Session {
   bool generate(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
                 std::span<std::uint8_t> rgb, OnStep&& on_step) {
     const SamplingOptions options{model_.sampling().sampler, steps, guidance};
-    check(ids, options, 1.0f);
+    check({.ids = ids}, options, 1.0f);
     check_bytes("rgb", rgb.size());
     const auto use = exclusive_use();
     Stack stack(activations_);
     Context c = context(stack);
     float *z = stack.take(latents), *picture = stack.take(pixels);
-    if (!draw(c, ids.data(), {.seeds = &seed}, options, {.beside = beside(c, {}, {})}, z, on_step)) return false;
+    if (!draw(c, {.ids = ids.data()}, {.seeds = &seed}, options, {.beside = beside(c, {}, {})}, z, on_step)) return false;
     to_picture(c, z, picture);
     for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = to_byte(picture[i]);
     note_peak(stack);
     return true;
+  }
+
+  // What a prompt is to the model: tokens, their weights, and what finds no room. Throws Error as generate does.
+  EncodedPrompt read(const std::string& prompt, const PromptOptions& options = {}) const {
+    return tokenizer().encode_prompt(prompt, context_length, {.most_chunks = most_chunks, .weights = options.weights});
   }
 
   // A request's latents [height][width][channels], scaled as the UNet has them: what decode() makes a picture of. Empty:
@@ -201,8 +217,8 @@ class Session {
   bool edit(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
             std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
             std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    return edit(ids, NoiseSource{.seeds = &seed}, {model_.sampling().sampler, steps, guidance}, picture, mask, strength, rgb,
-                on_step);
+    return edit({.ids = ids}, NoiseSource{.seeds = &seed}, {model_.sampling().sampler, steps, guidance}, picture, mask, strength,
+                rgb, on_step);
   }
 
   const Model<M, F>& model() const { return model_; }
@@ -217,7 +233,6 @@ class Session {
   std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
 
  private:
-  using Ids = std::array<std::int32_t, 2 * context_length>;  // prompt, then negative
   // The UNet of an inpainting model reads the mask and the latents of the masked picture beside its own (arXiv 2112.10752,
   // section 4.5).
   static constexpr bool paints = Drawing::Net::beside_floats > 0;
@@ -242,26 +257,25 @@ class Session {
     const SamplingOptions& own = model_.sampling();
     return {request.sampler.value_or(own.sampler), request.steps.value_or(own.steps), request.guidance.value_or(own.guidance)};
   }
-  Ids encode_prompts(const Request& request) const {
-    Ids ids{};
-    const auto prompt = tokenizer().encode(request.prompt, context_length);
-    const auto negative = encode_negative(request.negative);
-    std::copy(prompt.begin(), prompt.end(), ids.begin());
-    std::copy(negative.begin(), negative.end(), ids.begin() + context_length);
-    return ids;
+  PromptPair encode_prompts(const Request& request, float guidance) const {
+    const EncodedPrompt prompt = read(request.prompt, request.words), negative = read_negative(request);
+    const EncodedPrompt nothing = read("");
+    return {prompt, Drawing::takes_two_passes(guidance) ? negative : nothing, nothing, request.words.clip_skip};
   }
-  std::vector<std::int32_t> encode_negative(const std::string& text) const {
+  EncodedPrompt read_negative(const Request& request) const {
     try {
-      return tokenizer().encode(text, context_length);
+      return read(request.negative, request.words);
     } catch (const Error& e) {
       throw Error(std::string("negative ") + e.what());
     }
   }
-  void check(std::span<const std::int32_t> ids, const SamplingOptions& o, float strength) const {
+  void check(const PromptTokens& prompts, const SamplingOptions& o, float strength) const {
     check_course(o.sampler, Drawing::course(o, strength));
     if (!(o.guidance >= 0.0f) || !std::isfinite(o.guidance))
       throw Error("guidance: expected a number of at least 0, found " + std::to_string(o.guidance));
-    for (std::int32_t id : ids)
+    if (prompts.clip_skip > Drawing::most_clip_skip)
+      throw Error(detail::join({"clip_skip: expected 0 to ", Drawing::most_clip_skip, ", found ", prompts.clip_skip}));
+    for (std::int32_t id : prompts.ids)
       if (id < 0 || static_cast<std::size_t>(id) >= model_.tokens())
         throw Error(detail::join({"token id: expected 0 to ", model_.tokens() - 1, ", found ", std::to_string(id)}));
   }
@@ -283,28 +297,24 @@ class Session {
   template <class OnStep, class Finish>
   void run(std::span<const Request> requests, OnStep& on_step, Finish&& finish) {
     check_usable();
-    std::vector<Ids> prompts;
+    std::vector<PromptPair> prompts;
     std::vector<SamplingOptions> options;
     for (const Request& r : requests) {
-      prompts.push_back(encode_prompts(r));
       options.push_back(options_of(r));
-      check(prompts.back(), options.back(), 1.0f);
+      prompts.push_back(encode_prompts(r, options.back().guidance));
+      check(prompts.back().tokens(), options.back(), 1.0f);
       if (!r.latents.empty()) check_latents(r.latents.size());
     }
     const auto use = exclusive_use();
-    std::vector<std::int32_t> ids(2 * batch_ * context_length);
+    PromptPair batch;
     std::vector<std::uint64_t> seeds(batch_);
     for (std::size_t first = 0, n = 0; first < requests.size(); first += n) {
       n = 1;
       while (n < batch_ && first + n < requests.size() && options[first + n] == options[first] &&
-             requests[first + n].noise == requests[first].noise)
+             requests[first + n].noise == requests[first].noise && prompts[first + n].passes_with(prompts[first]))
         ++n;
-      for (std::size_t i = 0; i < n; ++i) {
-        const auto prompt = prompts[first + i].begin(), negative = prompt + context_length;
-        std::copy(prompt, negative, ids.begin() + static_cast<std::ptrdiff_t>(i * context_length));
-        std::copy(negative, prompts[first + i].end(), ids.begin() + static_cast<std::ptrdiff_t>((n + i) * context_length));
-        seeds[i] = requests[first + i].seed;
-      }
+      batch.gather(std::span(prompts).subspan(first, n));
+      for (std::size_t i = 0; i < n; ++i) seeds[i] = requests[first + i].seed;
       Stack stack(activations_);
       Context c = context(stack);
       c.batch = n;
@@ -314,7 +324,9 @@ class Session {
         return detail::goes_on(on_step, p);
       };
       const SamplingSource source{.beside = beside(c, {}, {})};
-      if (!draw(c, ids.data(), noise_of(requests.subspan(first, n), seeds.data()), options[first], source, z, report)) return;
+      if (!draw(c, batch.tokens().captions(), noise_of(requests.subspan(first, n), seeds.data()), options[first], source, z,
+                report))
+        return;
       c.batch = 1;
       for (std::size_t i = 0; i < n; ++i) finish(c, first + i, z + i * latents, picture);
       note_peak(stack);
@@ -334,7 +346,7 @@ class Session {
 
   // within: c.batch pictures. z receives their latents.
   template <class OnStep>
-  bool draw(Context& c, const std::int32_t* ids, const NoiseSource& noise, const SamplingOptions& o, const SamplingSource& source,
+  bool draw(Context& c, const Captions& prompts, const NoiseSource& noise, const SamplingOptions& o, const SamplingSource& source,
             float* z, OnStep&& on_step) {
     Scope scope(c.stack);
     Context captions = c, alone = c;
@@ -342,9 +354,9 @@ class Session {
     alone.batch = 1;
     const auto& weights = model_.weights();
     const Conditioning conditioning = [&] {
-      if constexpr (!Drawing::two_texts) return Drawing::encode(captions, weights.text_encoder, ids);
+      if constexpr (!Drawing::two_texts) return Drawing::encode(captions, weights.text_encoder, prompts);
       else
-        return Drawing::encode(captions, weights.text_encoder, weights.text_encoder_2, ids,
+        return Drawing::encode(captions, weights.text_encoder, weights.text_encoder_2, prompts,
                                model_.zeros_for_empty_negative() ? c.batch : captions.batch);
     }();
     running_ = &alone;
@@ -391,22 +403,23 @@ class Session {
   }
 
   Image edit(const Image& picture, std::span<const std::uint8_t> mask, const Request& request, float strength, auto&& on_step) {
-    const Ids ids = encode_prompts(request);
     SamplingOptions o = options_of(request);
+    const PromptPair prompts = encode_prompts(request, o.guidance);
     if (!mask.empty() && !request.steps) o.steps = std::max(o.steps, inpaint_steps);
     if (!request.latents.empty()) check_latents(request.latents.size());
     Image image(width, height);
-    if (!edit(ids, noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb, on_step))
+    if (!edit(prompts.tokens(), noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb,
+              on_step))
       return {};
     return image;
   }
   template <class OnStep>
-  bool edit(std::span<const std::int32_t> ids, const NoiseSource& noise, const SamplingOptions& o,
+  bool edit(const PromptTokens& prompts, const NoiseSource& noise, const SamplingOptions& o,
             std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
             std::span<std::uint8_t> rgb, OnStep&& on_step) {
     if (!(strength > 0.0f && strength <= 1.0f))
       throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
-    check(ids, o, strength);
+    check(prompts, o, strength);
     check_bytes("rgb", rgb.size());
     check_bytes("picture", picture.size());
     if (!mask.empty()) check_bytes("mask", mask.size());
@@ -419,7 +432,7 @@ class Session {
     SamplingSource source{known, strength, mask.empty() ? nullptr : painted, beside(c, picture, mask)};
     if (paints && !mask.empty()) source.painted = nullptr;  // it sees itself what to keep
     if (paints && !mask.empty() && strength == 1.0f) source.pictures = nullptr;
-    if (!draw(c, ids.data(), noise, o, source, z, on_step)) return false;
+    if (!draw(c, prompts.captions(), noise, o, source, z, on_step)) return false;
     to_picture(c, z, image);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);

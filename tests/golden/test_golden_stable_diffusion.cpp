@@ -18,7 +18,7 @@ constexpr UnetConfig unet{.height = 4,
                           .middle = {.resnets = 2, .transformer = presets::full_blocks(1)},
                           .attention = {.head_dim = 0, .heads = 1, .shared_kv = false},
                           .feed_forward = {.ratio = 8, .activation = Activation::gelu},
-                          .context_length = 7,
+                          .context_length = 3 * 7,  // the golden tensors' prompts are of one chunk
                           .context_width = 16,
                           .groups = 4};
 constexpr VaeConfig vae{.height = 8,
@@ -33,6 +33,23 @@ constexpr TextEncoderConfig text{.vocabulary = 40, .length = 7, .width = 16, .la
 
 }  // namespace
 
-TEST_CASE("golden: the UNet equals diffusers'") { golden::unet<unet>("stable_diffusion"); }
+TEST_CASE("golden: the UNet equals diffusers', also where there is room for longer prompts") {
+  golden::unet<unet>("stable_diffusion", "unet", false,
+                     [](auto& g) { return Conditioning{.context = g.input("context"), .context_tokens = 7}; });
+  golden::Case<Unet<unet>::Weights> g("stable_diffusion", "unet");
+  Unet<unet>::Saved saved;
+  g.attempt(Unet<unet>::stack_floats(Plan::inference, golden::batch), [&](Context& c, const auto& w) {
+    const Conditioning longer{.context = g.input("context"), .context_tokens = 22};
+    const auto refusal = [&] {
+      try {
+        Unet<unet>::forward(c, w, g.input("z"), g.input("timesteps"), longer, g.output("y"), saved);
+      } catch (const Error& e) {
+        return std::string(e.what());
+      }
+      return std::string();
+    };
+    CHECK(refusal() == "unet: expected a context of at most 21 tokens, found 22");
+  });
+}
 TEST_CASE("golden: the VAE equals diffusers'") { golden::vae<vae>("stable_diffusion"); }
 TEST_CASE("golden: the text encoder equals transformers'") { golden::text<text>("stable_diffusion"); }

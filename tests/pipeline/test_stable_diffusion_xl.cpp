@@ -35,7 +35,7 @@ constexpr ModelConfig toy{
              .middle = {.transformer = two},
              .attention = {.head_dim = 8, .shared_kv = false, .linear_projections = true},
              .feed_forward = {.ratio = 8, .activation = Activation::gelu},
-             .context_length = 7,
+             .context_length = 3 * 7,
              .context_width = 16 + 24,
              .pooled_width = 12 + picture_sizes * size_sinusoids,
              .groups = 4},
@@ -161,10 +161,15 @@ TEST_CASE("with two text encoders a batch gives the pictures that its requests g
   std::vector<Request> requests{{.prompt = "a cat", .seed = 1},
                                 {.prompt = "a red cat", .negative = "red", .seed = 2},
                                 {.prompt = "", .seed = 3},
-                                {.prompt = "a red cat a red cat a cat", .seed = 4}};
+                                {.prompt = "a (red:1.5) cat", .seed = 2, .words = {.weights = true}},
+                                {.prompt = "a red cat a red cat a cat", .seed = 4},  // of two chunks
+                                {.prompt = "a red cat a red cat a red", .seed = 4}};
   Toy alone(model, {.threads = 1});
   std::vector<Image> expected;
   for (const Request& r : requests) expected.push_back(alone.generate(r));
+  CHECK(alone.generate({.prompt = "a red cat", .seed = 2}) != expected[3]);
+  CHECK(expected[4] != expected[5]);
+  expect(error_of([&] { alone.generate({.prompt = "a", .words = {.clip_skip = 1}}); }), "clip_skip: expected 0 to 0, found 1");
   for (const int threads : {1, 2}) {
     Toy session(model, {.threads = threads, .batch = 3});
     CHECK(session.generate(requests) == expected);

@@ -213,9 +213,41 @@ def variants():
     return g
 
 
+def prompts():
+    """What programs make of prompts: chunks, weights of tokens, layers that are skipped; transformers' text encoder in small."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+    g = Golden(600)
+    clip = CLIPTextModel(CLIPTextConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        max_position_embeddings=7, hidden_act="quick_gelu", bos_token_id=38, eos_token_id=39, pad_token_id=39))
+    nothing = [38, 39, 39, 39, 39, 39, 39]
+    ids = torch.tensor([[[38, 3, 17, 22, 5, 8, 39], [38, 9, 4, 39, 39, 39, 39]], [[38, 7, 39, 39, 39, 39, 39], nothing]],
+                       dtype=torch.int32)
+    weights = torch.ones(2, 2, 7)
+    weights[0, 0, 2:4], weights[0, 1, 1:3], weights[1, 0, 1] = 1.5, torch.tensor([0.0, -2.0]), 1 / 1.1
+
+    def contexts(m, ids, weights):
+        states = m(ids.flatten(0, 1).long(), output_hidden_states=True).hidden_states
+        norm = getattr(m, "text_model", m).final_layer_norm
+        rows = lambda z: z.reshape(2, 14, 16)  # chunks behind each other
+        out = {f"context_{skip}": rows(norm(states[-1 - skip])) for skip in range(3)}
+        out["penultimate_1"] = rows(states[-3])
+        for skip in range(2):
+            z = norm(states[-1 - skip])
+            weighted = z * weights.reshape(4, 7, 1)
+            out[f"weighted_{skip}"] = rows(weighted * z.mean((1, 2), True) / weighted.mean((1, 2), True))
+        return out
+
+    g.add("text", clip, contexts, ids=ids, weights=weights)
+    g.tensors = {k: t for k, t in g.tensors.items() if "gradients/" not in k and "/cotangents/" not in k}
+    if "text/weights/text_model.final_layer_norm.weight" not in g.tensors:
+        g.tensors = {k.replace("text/weights/", "text/weights/text_model."): t for k, t in g.tensors.items()}
+    return g
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # sums in one order
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "../golden")
-    for make in (layers, blocks, models, stable_diffusion, variants):
+    for make in (layers, blocks, models, stable_diffusion, variants, prompts):
         if len(sys.argv) < 3 or make.__name__ in sys.argv[2:]:
             make().save(folder / f"{make.__name__}.safetensors")

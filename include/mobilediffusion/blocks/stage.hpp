@@ -153,8 +153,8 @@ struct DownStage : StageParts<S> {
   }
 
   // x [batch][pixels][in] -> ys[i], each caller-owned memory of batch * output_floats(i)
-  static void forward(Context& c, const Weights& w, const float* x, const float* time, const float* context, float* const* ys,
-                      Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const float* time, const AttentionContext& context,
+                      float* const* ys, Saved& saved) {
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       Scope scope(c.stack);
       if constexpr (Base::template has_transformer<I>) {
@@ -256,7 +256,7 @@ struct UpStage : StageParts<S> {
   // x [batch][pixels][in]; skips[i] [batch][pixels][S.skips[i]] join residual block i (the VAE's decoder has none: null)
   // -> y, batch * output_floats
   static void forward(Context& c, const Weights& w, const float* x, const float* const* skips, const float* time,
-                      const float* context, float* y, Saved& saved) {
+                      const AttentionContext& context, float* y, Saved& saved) {
     Scope scope(c.stack);
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
       float* out = I + 1 < S.resnets || S.sampler ? c.stack.take(c.batch * Base::pixels * S.channels) : y;

@@ -82,15 +82,15 @@ struct TransformerBlock {
     return p.peak;
   }
 
-  // x [batch][tokens][width], context [batch][context_length][context_width] -> y as x
-  static void forward(Context& c, const Weights& w, const float* x, const float* context, float* y, Saved& saved) {
+  // x [batch][tokens][width], context of at most context_length tokens -> y as x
+  static void forward(Context& c, const Weights& w, const float* x, const AttentionContext& context, float* y, Saved& saved) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * S.tokens;
     if constexpr (S.self_attention) {
       float* n = c.stack.take(rows * S.width);
       Norm::forward(c, w.norm1, x, n, rows, saved.norm1);
       float* h = c.stack.take(rows * S.width);
-      SelfAttention::forward(c, w.attn1, n, S.self_reads_context ? context : n, x, h, saved.attn1);
+      SelfAttention::forward(c, w.attn1, n, S.self_reads_context ? context : AttentionContext(n), x, h, saved.attn1);
       x = h;
     }
     if constexpr (S.cross_attention) {
@@ -162,7 +162,7 @@ struct Transformer2D {
     return p.part(Norm::backward_floats(batch, true)).peak;
   }
 
-  static void forward(Context& c, const Weights& w, const float* x, const float* context, float* y, Saved& saved) {
+  static void forward(Context& c, const Weights& w, const float* x, const AttentionContext& context, float* y, Saved& saved) {
     Scope scope(c.stack);
     const std::size_t rows = c.batch * S.tokens;
     float* n = c.stack.take(rows * S.width);

@@ -81,6 +81,12 @@ constexpr ModelConfig with_vae(ModelConfig m, VaeConfig vae) {
   m.vae = vae;
   return m;
 }
+// The same model for prompts of up to so many chunks of the text encoder's length (Stable Diffusion: 75 words and signs each). A
+// prompt takes as many as it needs, so shorter ones are drawn as ever; what drawing takes of memory is for the longest.
+constexpr ModelConfig with_long_prompts(ModelConfig m, std::size_t chunks) {
+  m.unet.context_length = chunks * m.text.length;
+  return m;
+}
 // The same model for pictures of another size, in pixels; the weights stay those of the original.
 constexpr ModelConfig with_picture_size(ModelConfig m, std::size_t height, std::size_t width) {
   const std::size_t factor = m.vae.patch << (m.vae.levels - 1);

@@ -151,8 +151,9 @@ struct ValidModel {
   static_assert(C.unet.context_width == C.text.width + (two_texts ? C.text_2.width : 0),
                 "mobilediffusion: the UNet's `context_width` must equal the text encoder's `width`, or the sum of both text "
                 "encoders'");
-  static_assert(C.unet.context_length == C.text.length,
-                "mobilediffusion: the UNet's `context_length` must equal the text encoder's `length`");
+  static_assert(C.text.length > 0 && C.unet.context_length >= C.text.length && C.unet.context_length % C.text.length == 0,
+                "mobilediffusion: the UNet reads whole chunks of a prompt; make its `context_length` a multiple of the text "
+                "encoder's `length`");
   static_assert(!two_texts || (C.text.pooled == 0 && C.text.projection == 0 && C.text_2.pooled == 0 && C.text_2.projection > 0),
                 "mobilediffusion: of two text encoders the second alone pools, by its projection; set `text_2.projection`, and "
                 "`pooled` and `text.projection` to 0");

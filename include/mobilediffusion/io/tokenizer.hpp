@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <span>
@@ -21,6 +22,8 @@
 #include "../core/error.hpp"
 #include "clip_bpe.hpp"
 #include "message.hpp"
+#include "prompt_chunks.hpp"
+#include "prompt_weights.hpp"
 #include "sentencepiece_model.hpp"
 #include "utf8.hpp"
 
@@ -42,9 +45,16 @@ inline void check_prompt_utf8(const std::string& what, std::string_view text) {
 inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos; }
 }  // namespace detail
 
+// How a prompt becomes tokens.
+struct PromptReading {
+  std::size_t most_chunks = 1;  // of context_length ids; a prompt takes as many as it needs (prompt_chunks)
+  bool weights = false;         // as parse_prompt_weights reads them; else brackets are plain text
+};
+
 // A prompt as a model reads it.
 struct EncodedPrompt {
-  std::vector<std::int32_t> ids;     // begin, the prompt's tokens, end, then pad: [context_length]
+  std::vector<std::int32_t> ids;     // [chunks][context_length]; of each: begin, tokens, end, then pad
+  std::vector<float> weights;        // of each id; empty: all 1
   std::size_t tokens = 0;            // of the whole prompt, without begin and end
   std::string cut;                   // the end of the prompt, as the tokenizer spells it, that found no room; empty: all fits
   std::vector<std::string> unknown;  // what stands in the prompt and the vocabulary has no token for, in order
@@ -117,26 +127,50 @@ class Tokenizer {
     return bpe_ ? bpe_->vocabulary() : static_cast<std::size_t>(processor_->GetPieceSize());
   }
 
-  // prompt: UTF-8. What does not fit between begin and end is cut off, as transformers and diffusers do; an empty prompt is what
-  // an absent one means to the models. Throws Error for a prompt that is not UTF-8 or of more than longest_prompt bytes, and for
-  // a context_length below 2.
-  EncodedPrompt encode_prompt(std::string_view prompt, std::size_t context_length) const {
+  // prompt: UTF-8. What does not fit between begin and end of the last chunk is cut off, as transformers and diffusers do; an
+  // empty prompt is what an absent one means to the models. Throws Error for a prompt that is not UTF-8 or of more than
+  // longest_prompt bytes, for a context_length below 2, and as parse_prompt_weights does.
+  EncodedPrompt encode_prompt(std::string_view prompt, std::size_t context_length, const PromptReading& reading = {}) const {
     if (context_length < 2) throw Error(detail::join({"context_length: expected at least 2, found ", context_length}));
     if (prompt.size() > longest_prompt)
       throw Error(detail::join({"prompt: ", prompt.size(), " bytes, at most ", longest_prompt, " are accepted"}));
     detail::check_prompt_utf8("prompt", prompt);
     EncodedPrompt out;
-    const std::vector<int> tokens = bpe_ ? bpe_->encode(prompt) : pieces_of<int>(prompt);
-    const std::size_t kept = std::min(tokens.size(), context_length - 2);
+    std::vector<PromptPiece> pieces;
+    if (reading.weights) pieces = parse_prompt_weights(prompt);
+    else pieces.push_back({std::string(prompt)});
+    std::vector<int> tokens;
+    std::vector<float> weights;
+    std::vector<std::size_t> breaks;
+    for (const PromptPiece& piece : pieces) {
+      if (piece.new_chunk) breaks.push_back(tokens.size());
+      append(tokens, bpe_ ? bpe_->encode(piece.text) : pieces_of<int>(piece.text));
+      weights.resize(tokens.size(), piece.weight);
+    }
+    const auto chunks = prompt_chunks(tokens, breaks, reading.most_chunks > 1 ? comma() : -1, context_length - 2,
+                                      std::max<std::size_t>(reading.most_chunks, 1));
+    const std::size_t kept = chunks.back().second;
+    const bool weighted = std::any_of(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(kept),
+                                      [](float weight) { return weight != 1.0f; });
     out.tokens = tokens.size();
-    out.ids.assign(context_length, pad_);
-    out.ids[0] = begin_;
-    std::copy_n(tokens.begin(), kept, out.ids.begin() + 1);
-    out.ids[kept + 1] = end_;
+    out.ids.assign(chunks.size() * context_length, pad_);
+    if (weighted) out.weights.assign(out.ids.size(), 1.0f);
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      const auto [first, last] = chunks[i];
+      const std::size_t at = i * context_length;
+      out.ids[at] = begin_;
+      std::copy_n(tokens.begin() + static_cast<std::ptrdiff_t>(first), last - first,
+                  out.ids.begin() + static_cast<std::ptrdiff_t>(at + 1));
+      out.ids[at + 1 + last - first] = end_;
+      if (weighted)
+        std::copy_n(weights.begin() + static_cast<std::ptrdiff_t>(first), last - first,
+                    out.weights.begin() + static_cast<std::ptrdiff_t>(at + 1));
+    }
     if (bpe_) {
       out.cut = bpe_->decode(tokens, kept);
     } else {
-      const auto texts = pieces_of<std::string>(prompt);
+      std::vector<std::string> texts;
+      for (const PromptPiece& piece : pieces) append(texts, pieces_of<std::string>(piece.text));
       for (std::size_t i = kept; i < texts.size(); ++i) out.cut += texts[i];
       out.cut = with_spaces(out.cut);
       for (std::size_t i = 0; i < texts.size(); ++i)
@@ -152,6 +186,14 @@ class Tokenizer {
   std::vector<std::int32_t> encode_unconditional(std::size_t context_length) const { return encode("", context_length); }
 
  private:
+  template <class T>
+  static void append(std::vector<T>& all, std::vector<T>&& some) {
+    all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
+  }
+  int comma() const {
+    const std::vector<int> tokens = bpe_ ? bpe_->encode(",") : std::vector<int>();
+    return tokens.size() == 1 ? tokens[0] : -1;
+  }
   // Ids, or what each of them stands for.
   template <class T>
   std::vector<T> pieces_of(std::string_view prompt) const {

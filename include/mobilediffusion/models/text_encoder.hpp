@@ -6,6 +6,7 @@
 #include "../core/begin.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include "../config/validate.hpp"
 #include "../kernels/kernels.hpp"
@@ -26,7 +27,7 @@ class TextEncoder {
   static constexpr bool projects = C.projection > 0;
   using TextProjection = Linear<LinearSpec{.in = C.width, .out = projects ? C.projection : 1, .bias = false}>;
   // The last layer of the two is there, as in files, and computed only for what is projected.
-  static constexpr std::size_t layers = C.penultimate && !projects ? C.layers - 1 : C.layers;
+  static constexpr std::size_t last = C.penultimate ? C.layers - 1 : C.layers, layers = projects ? C.layers : last;
 
   struct TokenTable {
     Param<C.vocabulary, C.width> weight;
@@ -69,7 +70,9 @@ class TextEncoder {
   static constexpr TextEncoderConfig config = C;
   static constexpr std::size_t context_floats = C.length * C.width,
                                pooled_floats = C.pooled * C.width + C.projection;  // per caption
-  static constexpr std::int32_t padding = 0;                                       // token id that the pooled sum leaves out
+  // One layer is left at least; none is skipped where the projection reads the normed context.
+  static constexpr std::size_t most_clip_skip = projects && !C.penultimate ? 0 : last - 1;
+  static constexpr std::int32_t padding = 0;  // token id that the pooled sum leaves out
 
   struct Weights {
     TextModel text_model;
@@ -123,9 +126,15 @@ class TextEncoder {
   }
 
   // ids [batch][length] -> context [batch][length][width]; pooled [batch][pooled_floats] (null if the configuration has none):
-  // sums of the captions' token embeddings, or the projection of their ends, the first tokens of the greatest number.
-  static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s) {
+  // sums of the captions' token embeddings, or the projection of their ends, the first tokens of the greatest number. clip_skip:
+  // the context is the state so many layers earlier, normed all the same (diffusers' clip_skip); backward is of 0. Throws Error
+  // for more than most_clip_skip.
+  static void forward(Context& c, const Weights& w, const std::int32_t* ids, float* context, float* pooled, Saved& s,
+                      std::size_t clip_skip = 0) {
+    if (clip_skip > most_clip_skip)
+      throw Error("clip_skip: expected 0 to " + std::to_string(most_clip_skip) + ", found " + std::to_string(clip_skip));
     Scope scope(c.stack);
+    const std::size_t taken = last - clip_skip, run = projects ? C.layers : taken;  // layers: up to the context, and at all
     const TextModel& m = w.text_model;
     const std::size_t rows = c.batch * C.length, floats = rows * C.width;
     float* x = c.stack.take(floats);
@@ -134,8 +143,8 @@ class TextEncoder {
     if constexpr (C.pooled > 0)
       kernels::embedding_bag(ids, c.batch, C.length, m.embeddings.token_embedding.weight.data, C.width, padding,
                              pooling_weights().data(), C.pooled, pooled);
-    for (std::size_t i = 0; i < layers; ++i) {
-      if (C.penultimate && i + 1 == C.layers) kernels::copy(c.executor, x, context, floats);
+    const float* state = x;  // what becomes the context
+    for (std::size_t i = 0; i < run; ++i) {
       const Layer& l = m.encoder.layers[i];
       LayerSaved& ls = s.layers[i];
       float* attended = c.stack.take(floats);
@@ -179,9 +188,10 @@ class TextEncoder {
         ls.active = active;
       }
       x = out;
+      if (i + 1 == taken) state = x;
     }
-    if constexpr (!C.penultimate) Norm::forward(c, m.final_layer_norm, x, context, rows, s.final_norm);
-    else if constexpr (!projects) kernels::copy(c.executor, x, context, floats);
+    if constexpr (C.penultimate) kernels::copy(c.executor, state, context, floats);
+    else Norm::forward(c, m.final_layer_norm, state, context, rows, s.final_norm);
     if constexpr (projects) {
       float* ends = c.stack.take(c.batch * C.width);
       for (std::size_t b = 0; b < c.batch; ++b)

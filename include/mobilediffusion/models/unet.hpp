@@ -7,6 +7,7 @@
 
 #include <array>
 #include <span>
+#include <string>
 
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
@@ -116,8 +117,9 @@ constexpr ResnetSpec middle_resnet(const UnetConfig& c) {
 
 // What a UNet reads beside latents and times, whoever makes it: a text encoder, an adapter, a control branch.
 struct Conditioning {
-  const float* context = nullptr;  // [batch][context_length][context_width]
+  const float* context = nullptr;  // [batch][context_tokens][context_width]
   const float* pooled = nullptr;   // [batch][pooled_width], where the configuration has one
+  std::size_t context_tokens = 0;  // at most the configuration's context_length; 0: as many
   // What a control branch (arXiv 2302.05543) adds to the skips, in their order, before the way up reads them: arrays of each
   // skip's size, or null; and to what leaves the middle, where there is one. Not seen by backward.
   std::span<const float* const> skip_residuals{};
@@ -381,7 +383,7 @@ class Unet {
     ConvIn::forward(c, w.conv_in, z, skip[0], s.conv_in);
     std::size_t n = 1;
     unroll<C.levels>([&]<std::size_t L>(Index<L>) {
-      Down<L>::forward(c, std::get<L>(w.down_blocks), skip[n - 1], time, conditioning.context, &skip[n], std::get<L>(s.down));
+      Down<L>::forward(c, std::get<L>(w.down_blocks), skip[n - 1], time, text_of(conditioning), &skip[n], std::get<L>(s.down));
       n += Down<L>::outputs;
     });
     float* h = skip[skips - 1];
@@ -394,7 +396,7 @@ class Unet {
       resnet(0);
       if constexpr (has_middle_transformer) {
         float* out = c.stack.take(c.batch * low_pixels * last);
-        Transformer2D<middle_spec>::forward(c, std::get<0>(w.mid_block.attentions), h, conditioning.context, out,
+        Transformer2D<middle_spec>::forward(c, std::get<0>(w.mid_block.attentions), h, text_of(conditioning), out,
                                             s.middle_transformer);
         h = out;
       }
@@ -409,7 +411,7 @@ class Unet {
       float* out = c.stack.take(c.batch * Up<J>::output_floats);
       std::array<const float*, 4> joining{};
       for (std::size_t i = 0; i < C.stages[C.levels - 1 - J].up_resnets; ++i) joining[i] = skip[--n];
-      Up<J>::forward(c, std::get<J>(w.up_blocks), h, joining.data(), time, conditioning.context, out, std::get<J>(s.up));
+      Up<J>::forward(c, std::get<J>(w.up_blocks), h, joining.data(), time, text_of(conditioning), out, std::get<J>(s.up));
       h = out;
     });
     float* normed = c.stack.take(c.batch * pixels * first);
@@ -481,6 +483,12 @@ class Unet {
   }
 
  private:
+  static AttentionContext text_of(const Conditioning& conditioning) {
+    if (conditioning.context_tokens > C.context_length)
+      throw Error("unet: expected a context of at most " + std::to_string(C.context_length) + " tokens, found " +
+                  std::to_string(conditioning.context_tokens));
+    return {conditioning.context, conditioning.context_tokens};
+  }
   static void embed_time_backward(Context& c, const Weights& w, const Weights& g, const Saved& s, const float* d_result,
                                   float* d_pooled) {
     const std::size_t floats = c.batch * time_width;

@@ -105,7 +105,7 @@ DiffusionLosses diffusion_loss(const DiffusionBatch& batch, std::size_t first, s
   typename Net::Saved net{};
   Text::forward(c, weights.text_encoder, tokens.data(), context, pooled, text);
   float* y = stack.take(n * latents);
-  Net::forward(c, weights.unet, z, steps, {context, pooled}, y, net);
+  Net::forward(c, weights.unet, z, steps, {context, pooled, length}, y, net);
   stack.keep(false);
 
   // y becomes the gradient.

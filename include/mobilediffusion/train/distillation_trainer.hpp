@@ -232,7 +232,7 @@ class DistillationTrainer {
         for (std::size_t i = 0; i < rows; ++i) steps[i] = timestep(M.sampler.schedule, times[i % n][k]);
         for (std::size_t i = 0; i < rows; i += n) std::copy_n(goal, n * latents, input + i * latents);
         typename Net::Saved net{};
-        Net::forward(c, packed_.weights(), input, steps, {context, pooled}, output, net);
+        Net::forward(c, packed_.weights(), input, steps, {context, pooled, length}, output, net);
         if (guided) guide(output + n * latents, output, options_.guidance, output, n * latents);
         for (std::size_t i = 0; i < n; ++i)
           ddim_step(M.sampler.prediction, levels[i][k], levels[i][k + 1], output + i * latents, goal + i * latents, latents);
@@ -247,7 +247,7 @@ class DistillationTrainer {
     for (std::size_t i = 0; i < n; ++i) steps[i] = timestep(M.sampler.schedule, times[i][0]);
     float* y = stack.take(n * latents);
     typename Net::Saved net{};
-    Net::forward(c, state.weights, z, steps, {context, pooled}, y, net);
+    Net::forward(c, state.weights, z, steps, {context, pooled, length}, y, net);
     stack.keep(false);
 
     // At a given z, an error of x by e is one of eps by e alpha / sigma. y becomes its gradient.

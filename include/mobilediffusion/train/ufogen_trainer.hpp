@@ -305,7 +305,7 @@ class UfogenTrainer {
 
     float *picture = stack.take(n * latents), *fake = fake_.data() + first * latents, *maps = stack.take(n * places);
     typename Net::Saved net{};
-    Net::forward(c, generator.weights, z, steps, {context, pooled}, picture, net);
+    Net::forward(c, generator.weights, z, steps, {context, pooled, length}, picture, net);
     each(ex, n, [&](std::size_t i) {
       picture_of(M.sampler.prediction, levels[i], z + i * latents, picture + i * latents, latents);
       float* x = fake + i * latents;
@@ -313,7 +313,7 @@ class UfogenTrainer {
       add_noise(earlier_[first + i], picture + i * latents, x, x, latents);
     });
     typename Judge::Saved judged{};
-    Judge::forward(c, discriminator.weights, fake, earlier_steps, {context, pooled}, maps, judged);
+    Judge::forward(c, discriminator.weights, fake, earlier_steps, {context, pooled, length}, maps, judged);
     stack.keep(false);
 
     Generated sums;
@@ -368,7 +368,7 @@ class UfogenTrainer {
       add_noise(earlier_[first + i], pictures[first + i], real, real, latents);
     });
     typename Judge::Saved saved{};
-    Judge::forward(c, discriminator.weights, x, steps, {context, pooled}, maps, saved);
+    Judge::forward(c, discriminator.weights, x, steps, {context, pooled, length}, maps, saved);
     stack.keep(false);
     Judged sums;
     sums.loss = cross_entropy(maps, n, false, logits) + cross_entropy(maps + n * places, n, true, logits + n);
