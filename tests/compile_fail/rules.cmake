@@ -72,6 +72,7 @@ text(penultimate "c.layers = 1, c.penultimate = true;" "there is no layer before
 text(length "c.length = 2;" "a caption needs room for its start, one token and its end")
 text(vocabulary "c.vocabulary = 4;" "the vocabulary holds four special tokens and at least one more")
 set(two "c.text_2 = c.text, c.text_2.pooled = 0, c.text_2.projection = 8, c.text.pooled = 0, c.unet.context_width = 32, c.unet.pooled_width = 8 + 6 * 256;")
+configuration(two_trained "" "${two}" "train::DiffusionWeights<config>{}.unet.conv_in.weight.data == nullptr" "training knows of one text encoder" train/diffusion_loss.hpp)
 model(two_contexts "${two} c.unet.context_width = 16;" "the UNet's `context_width` must equal the text encoder's `width`, or the sum of both")
 model(two_pooled "${two} c.text.pooled = 1;" "of two text encoders the second alone pools")
 model(two_projection "${two} c.text_2.projection = 0;" "of two text encoders the second alone pools")

@@ -177,6 +177,25 @@ TEST_CASE("with two text encoders a batch gives the pictures that its requests g
   }
 }
 
+TEST_CASE("adapters reach both text encoders", "[sdxl]") {
+  const SavedFolder folder;
+  const auto latents = [&](const std::string& part, std::size_t width) {
+    const auto path = folder / "adapter.safetensors";
+    const std::string front = part + "_text_model_encoder_layers_0_self_attn_v_proj.lora_";
+    const std::vector<float> ones(width, 0.3f);
+    if (width > 0)
+      write_safetensors(path, Tensors{{.name = front + "down.weight", .shape = {1, width}, .floats = ones},
+                                      {.name = front + "up.weight", .shape = {width, 1}, .floats = ones}});
+    const std::vector<LoraFile> files(width > 0 ? 1 : 0, LoraFile{path});
+    return Toy(Model<toy>(folder.root(), files), {.threads = 1}).generate_latents({.prompt = "a cat", .seed = 1, .steps = 1});
+  };
+  const auto plain = latents("", 0), first = latents("lora_te1", 16), second = latents("lora_te2", 24);
+  CHECK(first != plain);
+  CHECK(second != plain);
+  CHECK(second != first);
+  expect(error_of([&] { latents("lora_te2", 16); }), "adapter.safetensors\": tensor");
+}
+
 TEST_CASE("vectors of textual inversion are of one text encoder", "[sdxl]") {
   const SavedFolder folder;
   expect(error_of([&] { Model<toy>({folder.root()}, {}, {{folder / "cat.safetensors"}}); }),

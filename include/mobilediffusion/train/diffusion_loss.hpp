@@ -19,6 +19,7 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 // What diffusion trains. The names are those of the model's file.
 template <ModelConfig M>
 struct DiffusionWeights {
+  static_assert(!is_present(M.text_2), "mobilediffusion: training knows of one text encoder; set `text_2.layers` to 0");
   typename TextEncoder<M.text>::Weights text_encoder;
   typename Unet<M.unet>::Weights unet;
 };
