@@ -146,7 +146,8 @@ struct Sampling {
     return {context, pooled, captions.chunks * M.text.length};
   }
   // The same by two text encoders: both contexts side by side, the second's projection, and the sizes of a picture that was never
-  // scaled or cropped. Both have one vocabulary; the second's chunks are filled up with the token 0. Of captions from number
+  // scaled or cropped. Both have one vocabulary; the second's chunks are filled up with the token 0, "!", which a prompt's own
+  // "!" is not, as in the models' training (diffusers' second tokenizer takes it for the filler). Of captions from number
   // `zeros_from` on, those without a word have zeros for both (force_zeros_for_empty_prompt in a folder's model_index.json).
   static Conditioning encode(const Context& within, const typename Text::Weights& text,
                              const TextEncoderWeights<M.text_2>& text_2, const Captions& captions,
