@@ -139,10 +139,16 @@ int main(int argc, char** argv) {
 
   CLI::App app{"Pictures from words, by models of the Stable Diffusion family", "text_to_image"};
   app.set_version_flag("--version", "text_to_image " MOBILEDIFFUSION_VERSION);
-  app.add_option("-p,--prompt,prompt", o.request.prompt, "What to draw; <lora:NAME:WEIGHT> adds an adapter of --lora-model-dir")
+  app.add_option("-p,--prompt,prompt", o.request.prompt,
+                 "What to draw; (words:1.3) count more, [words] less; <lora:NAME:WEIGHT> adds an adapter of --lora-model-dir")
       ->required()
       ->type_name("TEXT");
   app.add_option("-n,--negative-prompt", o.request.negative, "What guidance leads away from")->type_name("TEXT");
+  app.add_flag_callback(
+      "--plain-prompt", [&] { o.request.words.weights = false; }, "Brackets in prompts are plain text, as in diffusers");
+  examples::add_whole(app, "--clip-skip", 1, 100,
+                      "1 reads the text encoder's last layer, 2 the one before; default: as the model was trained",
+                      [&](auto n) { o.clip_skip = static_cast<std::size_t>(n); });
   app.add_option("-m,--model", model, "One-file checkpoint, or a folder of the diffusers layout")->required()->type_name("PATH");
   app.add_option("--vae", vae, "Another autoencoder, or a tiny one (TAESD): a file or folder")->type_name("PATH");
   app.add_option("--vocabulary", vocabulary, "A folder with another tokenizer than CLIP's")->type_name("FOLDER");
@@ -190,6 +196,7 @@ int main(int argc, char** argv) {
   examples::add_whole(app, "-t,--threads", 0, 1024, "Default 0: all", [&](auto n) { o.threads = static_cast<int>(n); });
   app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
   o.request.seed = 42;
+  o.request.words.weights = true;
   o.request.noise = md::NoiseKind::torch;
   app.callback([&] {
     if (!o.mask.empty() && o.init_image.empty()) throw CLI::ValidationError("--mask", "expected --init-img as well");

@@ -25,6 +25,7 @@ struct Options {
   std::vector<md::LoraFile> loras;
   std::vector<md::EmbeddingFile> embeddings;
   md::Request request;
+  std::optional<std::size_t> clip_skip;  // of the text encoder as it was trained: 1 is none
   std::string init_image, mask, output = "output.png";
   float strength = 0.75f;
   md::Fit fit = md::Fit::cover;

@@ -31,10 +31,24 @@ std::string shortest(float value) {
 }
 
 // What of a prompt the model does not read, said on stderr.
-void check_prompt(const md::Tokenizer& tokenizer, const char* which, const std::string& prompt, std::size_t length) {
-  if (const std::string cut = tokenizer.encode_prompt(prompt, length).cut; !cut.empty())
+void check_prompt(const char* which, const auto& session, const std::string& prompt, const md::PromptOptions& words) try {
+  if (const std::string cut = session.read(prompt, words).cut; !cut.empty())
     std::fprintf(stderr, "text_to_image: %sprompt: too long for the model, which does not read %s\n", which,
                  printable(cut).c_str());
+} catch (const md::Error& e) {
+  throw md::Error(which + std::string(e.what()));
+}
+
+// Text encoders whose last layer is left out always: Stable Diffusion 2's come without it, XL's context is before it.
+template <md::ModelConfig M>
+constexpr std::size_t usual_clip_skip = M.text.layers == 23 || M.text.penultimate ? 2 : 1;
+
+template <md::ModelConfig M>
+std::size_t skipped_layers(std::size_t clip_skip) {
+  constexpr std::size_t usual = usual_clip_skip<M>, most = usual + md::Sampling<M>::most_clip_skip;
+  if (clip_skip < usual || clip_skip > most)
+    throw md::Error(join({"clip-skip: expected ", usual, " to ", most, " for this model, found ", clip_skip}));
+  return clip_skip - usual;
 }
 
 // Where picture i of n goes: x.png, else x-1.png, x-2.png and so on.
@@ -51,6 +65,7 @@ std::string parameters_of(const md::Request& r, const md::SamplingOptions& o, co
   if (!r.negative.empty()) text += "\nNegative prompt: " + r.negative;
   text += join({"\nSteps: ", o.steps, ", Sampler: ", md::name_of(o.sampler), ", CFG scale: ", shortest(o.guidance),
                 ", Seed: ", r.seed, ", Size: ", width, "x", height, ", Model: ", options.paths.model.stem().string()});
+  if (options.clip_skip) text += join({", Clip skip: ", *options.clip_skip});
   if (!options.init_image.empty()) text += ", Denoising strength: " + shortest(options.strength);
   if (options.format != md::Format::fp32) text += std::string(", Weights: ") + md::name_of(options.format);
   if (r.noise == md::NoiseKind::torch) text += ", RNG: CPU";
@@ -62,14 +77,15 @@ void draw_in(const Options& o) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   const auto begin = Clock::now();
+  const std::size_t clip_skip = o.clip_skip ? skipped_layers<M>(*o.clip_skip) : 0;
   const md::Model<M, F> model(o.paths, o.loras, o.embeddings);
   md::Session<M, F> session(model, {.threads = o.threads, .batch = o.init_image.empty() ? std::min(o.batch, o.count) : 1});
   if (!model.note().empty()) std::fprintf(stderr, "text_to_image: %s\n", model.note().c_str());
   if (!o.quiet)
     std::fprintf(stderr, "loaded in %.1f s: %zu MB of weights, %zu MB to draw, %d threads\n", seconds_since(begin),
                  model.memory_bytes() >> 20, session.memory_bytes() >> 20, session.threads());
-  check_prompt(model.tokenizer(), "", o.request.prompt, M.text.length);
-  check_prompt(model.tokenizer(), "negative ", o.request.negative, M.text.length);
+  check_prompt("", session, o.request.prompt, o.request.words);
+  check_prompt("negative ", session, o.request.negative, o.request.words);
 
   md::Image picture, mask;
   if (!o.mask.empty())
@@ -86,6 +102,7 @@ void draw_in(const Options& o) {
     for (std::size_t k = first; k < std::min(first + session.batch(), o.count); ++k) {
       requests.push_back(o.request);
       requests.back().seed += k;
+      requests.back().words.clip_skip = clip_skip;
     }
     const auto start = Clock::now();
     std::vector<md::Image> images;
@@ -127,7 +144,8 @@ void draw(const Options& o) {
 struct Size {
   std::size_t width, height;
 };
-constexpr md::ModelConfig preset = md::presets::MOBILEDIFFUSION_PRESET;
+// Prompts of three chunks: short ones cost and give the same as without.
+constexpr md::ModelConfig preset = md::presets::with_long_prompts(md::presets::MOBILEDIFFUSION_PRESET, 3);
 // The preset's own first.
 constexpr std::array sizes{Size{preset.vae.width, preset.vae.height} MOBILEDIFFUSION_SIZES};
 

@@ -52,6 +52,8 @@ int main(int argc, char** argv) {
     } else if (a.size() == 2 && a[0] == "size") {
       const Image image = read_image(a[1]);
       std::cout << image.width << 'x' << image.height << '\n';
+    } else if (a.size() == 3 && a[0] == "same") {  // of the same pixels
+      return read_image(a[1]) == read_image(a[2]) ? 0 : 3;
     } else {
       std::cerr << "cli_files: unknown command\n";
       return 2;

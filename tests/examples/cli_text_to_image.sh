@@ -3,6 +3,8 @@
 . "${0%/*}/cli_common.sh"
 program=${generate%/*}/text_to_image_toy
 "$files" sd_toy toy || fail "cannot write the model"
+same() { "$files" same "$1" "$2" || fail "expected the same picture: $3"; }  # whatever texts are beside it
+differ() { "$files" same "$1" "$2" && fail "expected another picture: $3"; return 0; }
 draw() { run 0 "$program" --preset sd_toy --model toy.safetensors "$@"; }
 
 draw "a lighthouse at dusk"
@@ -25,7 +27,7 @@ cmp -s output.png folder.png || fail "expected the same bytes from a folder"
 for option in "--seed 1" "--steps 2" "--cfg-scale 1" "--sampling-method euler_a" "--sampling-method euler --scheduler karras" \
   "--rng own" "--type int8" "--vae toy.taesd.safetensors" "--negative-prompt ships" "-W 64 -H 32"; do
   draw $option "a lighthouse at dusk" -o other.png
-  cmp -s output.png other.png && fail "expected another picture with $option"
+  differ output.png other.png "$option"
 done
 [ "$("$files" size other.png)" = 64x32 ] || fail "size of the picture"
 draw --vae toy/vae "a lighthouse at dusk" -q -o same.png
@@ -42,11 +44,34 @@ inversion emb_params 32 'words/<moss>.safetensors'
 inversion emb_params 32 words/other.safetensors
 draw "a lighthouse of <moss>" -q -o without.png
 draw "a lighthouse of <moss>" --embedding moss.safetensors -q -o with.png
-cmp -s with.png without.png && fail "expected another picture with a textual inversion"
+differ with.png without.png "a textual inversion"
 draw "a lighthouse of <moss>" --embd-dir words -q -o folder.png
 cmp -s with.png folder.png || fail "expected the same vector by the name of its file"
 draw "a lighthouse at dusk" --embd-dir words -q -o plain.png
 cmp -s output.png plain.png || fail "expected the same picture where no prompt names a textual inversion"
+
+# Words that weigh more, prompts of several chunks, skipped layers of the text encoder.
+draw "a (lighthouse:1.5) at dusk" -q -o weighted.png
+differ output.png weighted.png "weights"
+draw "a (lighthouse:1.5) at dusk" -q --plain-prompt -o brackets.png
+differ weighted.png brackets.png "brackets as text"
+draw "(a lighthouse at dusk:1.0)" -q -o same.png
+same output.png same.png "the weight 1"
+draw "a lighthouse of (<moss>:1.5)" --embedding moss.safetensors -q -o weighted.png
+differ with.png weighted.png "a weighted textual inversion"
+long=$(printf 'a cat and a dog, %.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)  # 108 tokens
+draw "$long" -q -o long.png
+silent
+draw "$long a ship" -q -o longer.png
+silent
+differ long.png longer.png "behind the first 75 tokens"
+draw "$long$long$long" -q -o cut.png
+grep -q 'prompt: too long for the model, which does not read "a dog , a cat' err || fail "expected what is not read"
+draw "a lighthouse at dusk" --clip-skip 1 -q -o same.png
+same output.png same.png "no layer is skipped"
+draw "a lighthouse at dusk" --clip-skip 2 -q -o skipped.png
+differ output.png skipped.png "a skipped layer"
+"$files" text skipped.png | grep -q ', Clip skip: 2, ' || fail "expected the skipped layer in the picture"
 
 # Several pictures, alone and in a batch; from a picture, and a part of one.
 draw "a lighthouse at dusk" -b 3 -o several.png
@@ -79,5 +104,7 @@ refuse 2 '--model is required' "a cat"
 refuse 2 'prompt is required' --model toy.safetensors
 refuse 2 '--preset' --preset sd15 --model toy.safetensors "a cat"
 refuse 2 '--type' --type q2_k --model toy.safetensors "a cat"
+refuse 1 'clip-skip: expected 1 to 2 for this model, found 3' --preset sd_toy --model toy.safetensors --clip-skip 3 "a cat"
+refuse 1 'negative prompt: expected a number for a weight, found "1.2.3"' --preset sd_toy --model toy.safetensors -n "(x:1.2.3)" "a cat"
 refuse 1 'nowhere' --preset sd_toy --model toy.safetensors "a cat" -o nowhere/cat.png
 finish

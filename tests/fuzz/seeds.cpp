@@ -183,6 +183,14 @@ void tokenizer_seeds() {
   seed("clip", "valid", "a red cat's caf\xC3\xA9\0"s + clip_files::vocab() + '\0' + clip_files::merges());
   seed("clip", "valid-one-file", "a red cat\0"s + clip_files::tokenizer_json());
   seed("clip", "long-word", "*car\0"s + clip_files::vocab() + '\0' + clip_files::merges());
+  seed("prompt", "valid", "a (((red:1.3)) [cat] a (cat:0.5), red, (((cat))).");
+  std::string list;
+  for (int i = 0; i < 50; ++i) list += "red cat, ";
+  seed("prompt", "valid-chunks", "a BREAK (cat BREAK red:1.5) " + list);
+  seed("prompt", "valid-nested", "*[a(b:1.0)");
+  seed("prompt", "valid-crossing", "*(a[b)c]");
+  seed("prompt", "deep", "*(");
+  seed("prompt", "number", "(a:1.2.3)");
   seed("clip", "nested", "a\0{\"model\":"s + std::string(2000, '['));
 }
 
