@@ -147,7 +147,7 @@ inline std::vector<WrongBytes> wrong_bytes() {
       {"text", [](std::string& f) { f = "This is a letter and no model."; }, {"header: "}},
       {"picture",
        [](std::string& f) { f.replace(0, 16, std::string("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16)); },
-       {"header: ", "are allowed"}},
+       {"expected a safetensors file, found a picture (PNG)"}},
       {"length", [](std::string& f) { f[7] = '\x7f'; }, {"header: ", "are allowed"}},
       {"length-short", [](std::string& f) { f[0] = static_cast<char>(f[0] ^ 8), f[1] = 0, f[2] = 0; }, {"header: not JSON"}},
       {"json", [](std::string& f) { f[9] = '}'; }, {"header: not JSON"}},
