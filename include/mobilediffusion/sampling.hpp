@@ -257,8 +257,10 @@ struct Sampling {
       sampler_step(
           sampler, schedule, course, prediction, step, output, z, memory, input, [&](float* into) { draw(into, step + 1); },
           floats);
-      if (source.painted != nullptr) {  // what is kept has the noise that z has: the first of the path, or new
-        if (at.to.sigma > 0.0) add_noise(at.to, source.pictures, renews_noise(sampler) ? input : first, input, floats);
+      // What is kept has the noise that z has: the first of the path, or new; in diffusers always the first.
+      if (source.painted != nullptr) {
+        const bool renewed = renews_noise(sampler) && noise.torch.empty();
+        if (at.to.sigma > 0.0) add_noise(at.to, source.pictures, renewed ? input : first, input, floats);
         keep(source.painted, at.to.sigma > 0.0 ? input : source.pictures, z, floats);
       }
       if (!detail::goes_on(on_step, Progress{step + 1, steps, {z, floats}, {estimate, floats}, 0, count})) return false;

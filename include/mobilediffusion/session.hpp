@@ -22,7 +22,7 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class NoiseKind {
   counted,  // the library's own: any number of a stream costs the same, so pictures of a batch do not depend on each other
-  torch     // torch.Generator("cpu").manual_seed(seed): the pictures that diffusers draws for a seed
+  torch     // torch.Generator("cpu").manual_seed(seed), in the order of diffusers: the pictures that it draws for a seed
 };
 
 // How a request's prompts are read.
@@ -71,7 +71,7 @@ class Session {
   static constexpr std::size_t activation_bytes_for(std::size_t batch) {
     const std::size_t n = 2 * batch, beside = aligned(batch * Drawing::Net::beside_floats),
                       preview = aligned(latents) + aligned(pixels) + Autoencoder::to_picture_floats(1);
-    return 4 * (aligned(batch * latents) + aligned(latents) + aligned(cells) + aligned(pixels) + beside +
+    return 4 * (aligned(batch * latents) + 2 * aligned(latents) + aligned(cells) + aligned(pixels) + beside +
                 std::max({Drawing::stack_floats(batch), Drawing::conditioning_floats(n) + Drawing::state_floats(batch) + preview,
                           (beside > 0 ? aligned(pixels) + aligned(latents) : 0) + Autoencoder::to_latents_floats(1)}));
   }
@@ -369,7 +369,8 @@ class Session {
 
   // What the UNet of an inpainting model reads beside the latents, for c.batch pictures: the mask, 1 where it paints, as
   // diffusers shrinks it, and the latents of the picture with grey under it. No mask: it paints everything. Else null.
-  const float* beside(Context& c, std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask) {
+  const float* beside(Context& c, std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask,
+                      TorchNormals* torch = nullptr) {
     if constexpr (!paints) return nullptr;
     constexpr std::size_t channels = M.vae.latent_channels, factor = height / Autoencoder::latent_height;
     float* const result = c.stack.take(c.batch * Drawing::Net::beside_floats);
@@ -387,7 +388,7 @@ class Session {
       float* image = alone.stack.take(pixels);
       for (std::size_t i = 0; i < pixels; ++i)
         image[i] = mask.empty() || opacity(mask, i / 3) >= 0.5f ? 0.0f : static_cast<float>(picture[i]) / 127.5f - 1.0f;
-      Autoencoder::to_latents(alone, model_.weights().vae, image, z);
+      to_latents(alone, image, z, mask.empty() ? nullptr : torch);
     };
     if (mask.empty()) {
       if (!knows_nothing_) encode_masked(nothing_.data());
@@ -427,12 +428,24 @@ class Session {
     Stack stack(activations_);
     Context c = context(stack);
     float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);
+    float* first = stack.take(latents);
     if (!mask.empty()) shrink(mask, painted);
-    encode(c, picture, known, image);
-    SamplingSource source{known, strength, mask.empty() ? nullptr : painted, beside(c, picture, mask)};
+    // In diffusers' order: the picture's latents, unless the model needs none, the first noise, and the masked picture's latents.
+    TorchNormals* const torch = noise.torch.empty() ? nullptr : noise.torch.data();
+    const bool from_noise_alone = paints && !mask.empty() && strength == 1.0f;
+    encode(c, picture, known, image, from_noise_alone ? nullptr : torch);
+    NoiseSource source_of_noise = noise;
+    const float* const initial = first;
+    if (torch != nullptr && (noise.initial.empty() || noise.initial[0] == nullptr)) {
+      draw_normals(*torch, first);
+      source_of_noise.initial = {&initial, 1};
+    }
+    SamplingSource source{known, strength, mask.empty() ? nullptr : painted, beside(c, picture, mask, torch)};
+    // Those of a masked picture are drawn there for every model, though only inpainting models read them.
+    if (torch != nullptr && Autoencoder::gives_distribution && !paints && !mask.empty()) draw_normals(*torch, z);
     if (paints && !mask.empty()) source.painted = nullptr;  // it sees itself what to keep
-    if (paints && !mask.empty() && strength == 1.0f) source.pictures = nullptr;
-    if (!draw(c, prompts.captions(), noise, o, source, z, on_step)) return false;
+    if (from_noise_alone) source.pictures = nullptr;
+    if (!draw(c, prompts.captions(), source_of_noise, o, source, z, on_step)) return false;
     to_picture(c, z, image);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
@@ -444,10 +457,20 @@ class Session {
     return true;
   }
 
-  void encode(Context& c, std::span<const std::uint8_t> picture, float* z, float* image) const {
+  void encode(Context& c, std::span<const std::uint8_t> picture, float* z, float* image, TorchNormals* torch = nullptr) const {
     for (std::size_t i = 0; i < pixels; ++i) image[i] = static_cast<float>(picture[i]) / 127.5f - 1.0f;
-    Autoencoder::to_latents(c, model_.weights().vae, image, z);
+    to_latents(c, image, z, torch);
   }
+  // torch: draws them from their distribution, as diffusers does; null: their mean.
+  void to_latents(Context& c, const float* image, float* z, TorchNormals* torch) const {
+    if constexpr (Autoencoder::gives_distribution) {
+      if (torch != nullptr) draw_normals(*torch, z);
+      Autoencoder::to_latents(c, model_.weights().vae, image, z, torch == nullptr ? nullptr : z);
+    } else {
+      Autoencoder::to_latents(c, model_.weights().vae, image, z);
+    }
+  }
+  static void draw_normals(TorchNormals& torch, float* into) { torch.normals(into, M.vae.latent_channels, cells); }
   void encode(Context& c, std::span<const std::uint8_t> picture, float* z) const {
     Scope scope(c.stack);
     encode(c, picture, z, c.stack.take(pixels));

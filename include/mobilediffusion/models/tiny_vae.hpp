@@ -188,6 +188,7 @@ class TinyVae {
   }
 
   // As of every Vae: between pictures in [-1, 1] and the latents of a diffusion model.
+  static constexpr bool gives_distribution = false;
   static constexpr std::size_t to_latents_floats(std::size_t batch) { return Encoder::stack_floats(Plan::inference, batch); }
   static void to_latents(Context& c, const Weights& w, const float* picture, float* z) {
     typename Encoder::Saved saved{};

@@ -5,6 +5,9 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "../blocks/stage.hpp"
 #include "../config/validate.hpp"
 #include "../layers/attention.hpp"
@@ -425,19 +428,23 @@ class Vae {
     Decoder::backward(c, w.decoder, g.decoder, w.post_quant_conv, g.post_quant_conv, s, d_picture, dz);
   }
 
-  // Whatever the kind: from a picture in [-1, 1] to the latents of a diffusion model, here the scaled means, and back; floats of
-  // stack that they take. to_picture uses z up.
+  // Whatever the kind: from a picture in [-1, 1] to the latents of a diffusion model, and back; floats of stack that they take.
+  // to_picture uses z up. Latents are the scaled means or, with normals (which may stand in z), drawn from their distribution.
+  static constexpr bool gives_distribution = true;
   static constexpr std::size_t to_latents_floats(std::size_t batch) {
     return aligned(batch * encoded_floats) + Encoder::stack_floats(Plan::inference, batch);
   }
-  static void to_latents(Context& c, const Weights& w, const float* picture, float* z) {
+  static void to_latents(Context& c, const Weights& w, const float* picture, float* z, const float* normals = nullptr) {
     constexpr std::size_t channels = C.latent_channels;
     Scope scope(c.stack);
     float* moments = c.stack.take(c.batch * encoded_floats);
     typename Encoder::Saved saved{};
     encode(c, w, picture, moments, saved);
-    for (std::size_t i = 0; i < c.batch * latent_floats; ++i)
-      z[i] = scaling * moments[i / channels * 2 * channels + i % channels];
+    for (std::size_t i = 0; i < c.batch * latent_floats; ++i) {
+      const float* const of_pixel = moments + i / channels * 2 * channels + i % channels;
+      const float away = normals == nullptr ? 0.0f : std::exp(0.5f * std::clamp(of_pixel[channels], -30.0f, 20.0f)) * normals[i];
+      z[i] = scaling * (*of_pixel + away);
+    }
   }
   static constexpr std::size_t to_picture_floats(std::size_t batch) { return Decoder::stack_floats(Plan::inference, batch); }
   static void to_picture(Context& c, const Weights& w, float* z, float* picture) {
