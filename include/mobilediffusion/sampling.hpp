@@ -257,11 +257,12 @@ struct Sampling {
       sampler_step(
           sampler, schedule, course, prediction, step, output, z, memory, input, [&](float* into) { draw(into, step + 1); },
           floats);
-      // What is kept has the noise that z has: the first of the path, or new; in diffusers always the first.
+      // What is kept has the noise that z has: the first of the path, or new; in diffusers always the first. In the end it has
+      // none, also where the sampler takes the schedule's lowest noise for none.
       if (source.painted != nullptr) {
-        const bool renewed = renews_noise(sampler) && noise.torch.empty();
-        if (at.to.sigma > 0.0) add_noise(at.to, source.pictures, renewed ? input : first, input, floats);
-        keep(source.painted, at.to.sigma > 0.0 ? input : source.pictures, z, floats);
+        const bool renewed = renews_noise(sampler) && noise.torch.empty(), noisy = step + 1 < steps && at.to.sigma > 0.0;
+        if (noisy) add_noise(at.to, source.pictures, renewed ? input : first, input, floats);
+        keep(source.painted, noisy ? input : source.pictures, z, floats);
       }
       if (!detail::goes_on(on_step, Progress{step + 1, steps, {z, floats}, {estimate, floats}, 0, count})) return false;
     }

@@ -18,7 +18,8 @@ With TAESD and from noise alone, only fp32 is judged: the latents that random ne
 ones and TAESD clamps them at 3, so that the rounding of bf16 and int8 shows wherever they cross zero.
 
 What is set alike, since the two differ on purpose: the mask's edges lie on the grid of the latents (a place of the latents is
-painted here if any of its pixels is, there if the first is), and what is not painted is pasted back, as here.
+painted here if any of its pixels is, there if the first is), and of inpainted pictures only what is painted is compared (what is
+not stays here as it was, and there as the autoencoder gives it back).
 """
 import argparse
 import contextlib
@@ -313,9 +314,12 @@ class Family:
         if d.get("inpaint") or "strength" not in d:
             more |= {"height": self.height, "width": self.width}
         made = pipe(prompt, num_inference_steps=d["steps"], guidance_scale=d["guidance"], generator=torch.Generator("cpu").manual_seed(seed), **more)
-        rgb = numpy.asarray(made.images[0])
         adapters(n, False)
-        return numpy.where(self.mask >= 128, rgb, self.picture) if d.get("inpaint") else rgb
+        return self.compared(d, numpy.asarray(made.images[0]))
+
+    def compared(self, d, rgb):
+        """The pixels to compare: of an inpainted picture those that were painted."""
+        return rgb[self.mask[..., 0] >= 128] if d.get("inpaint") else rgb
 
     def job(self, k, d, format):
         made = {"prompt": PROMPT, "negative": NEGATIVE, "seed": 11, "steps": d["steps"], "guidance": d["guidance"],
@@ -335,8 +339,8 @@ class Family:
     def out(self, k, format):
         return self.folder / f"{k}.{format}.rgb"
 
-    def read(self, k, format):
-        return numpy.fromfile(self.out(k, format), numpy.uint8).reshape(self.height, self.width, 3)
+    def read(self, k, d, format):
+        return self.compared(d, numpy.fromfile(self.out(k, format), numpy.uint8).reshape(self.height, self.width, 3))
 
 
 def decibels(a, b):
@@ -392,8 +396,8 @@ def run(args, folder):
         subprocess.run([ours, jobs], check=True)
         for k, d in draws:
             other = controls(family, d, theirs[k]) if args.controls else {}
-            row = {f: decibels(family.read(k, f), theirs[k]) for f in args.format}
-            judged = ["fp32"] if d.get("tiny_vae") and "strength" not in d else row
+            row = {f: decibels(family.read(k, d, f), theirs[k]) for f in args.format}
+            judged = ["fp32"] if d.get("tiny_vae") and d.get("strength", 1.0) == 1.0 else row
             bad = [f for f, value in row.items() if f in judged and not value >= LIMITS[f]] + [c for c, value in other.items() if not value < CONTROLS[c]] + ["flat"] * (not theirs[k].std() > 10)
             good &= not bad
             cells = ["same" if row.get(f) == math.inf else f"{row[f]:.0f}" if f in row else "" for f in LIMITS]
