@@ -8,6 +8,8 @@
 
 #include "train/trainer_checks.hpp"
 
+namespace test_vae_trainer_cpp {
+
 using namespace mobilediffusion;
 
 namespace {
@@ -214,3 +216,5 @@ TEST_CASE("with a frozen encoder the decoder alone learns", "[train][vae]") {
   CHECK(bytes(trainer.state.weights, false) != decoder);
   CHECK(last.mse < 0.5f * first.mse);
 }
+
+}  // namespace test_vae_trainer_cpp
