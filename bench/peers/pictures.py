@@ -44,14 +44,14 @@ def ldm_names(section):
 
 def make_checkpoint(folder, model):
     """folder/diffusers and folder/model.safetensors, and folder/taesd.safetensors."""
+    if (folder / "made").exists():
+        return
     import torch
     from diffusers import AutoencoderTiny
     from safetensors.torch import load_file, save_file
     sys.path.insert(0, str(ROOT / "tests/twin"))
     import full_size
     import twin
-    if (folder / "made").exists():
-        return
     twin_name = MODELS[model]["twin"]
     full_size.write_model(folder / "diffusers", twin_name, torch.float16, {}, False)
     tokenizer = folder / "diffusers" / "tokenizer"
@@ -130,7 +130,7 @@ def serve_diffusers(folder, model, dtype, taesd, threads):
     text = CLIPTextModel.from_pretrained(d / "text_encoder")
     scheduler = diffusers.EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                                                  timestep_spacing="trailing")
-    pipe = diffusers.StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(d / "tokenizer"),
+    pipe = diffusers.StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(d / "tokenizer", model_max_length=77),
                                              unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
                                              requires_safety_checker=False).to(dtype)
     pipe.set_progress_bar_config(disable=True)

@@ -42,6 +42,7 @@ source_of() {
   case $name in
     bench_ablation*) echo "$root/bench/ablation/main.cpp" ;;
     bench_peers) echo "$root/bench/peers/ours.cpp" ;;
+    bench_pictures) echo "$root/bench/peers/pictures.cpp" ;;
     bench_*) echo "$root/bench/${name#bench_}.cpp" ;;
     fuzz_*) echo "$root/tests/fuzz/$name.cpp" ;;
     *) echo "$root/examples/$name.cpp" ;;
