@@ -35,7 +35,7 @@ class Model {
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into
   // them, so that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and
-  // LoraMerge and read_textual_inversion do.
+  // as LoraMerge and read_textual_inversions do.
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
   explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {},
                  const std::vector<EmbeddingFile>& embeddings = {})

@@ -107,8 +107,7 @@ class Session {
     std::vector<Image> images(requests.size());
     run(requests, on_step, [&](Context& c, std::size_t i, float* z, float* picture) {
       Image image(width, height);
-      to_picture(c, z, picture);
-      for (std::size_t k = 0; k < pixels; ++k) image.rgb[k] = to_byte(picture[k]);
+      to_bytes(c, z, picture, image.rgb);
       images[i] = std::move(image);
     });
     return images;
@@ -130,8 +129,7 @@ class Session {
     Context c = context(stack);
     float *z = stack.take(latents), *picture = stack.take(pixels);
     if (!draw(c, {.ids = ids.data()}, {.seeds = &seed}, options, {.beside = beside(c, {}, {})}, z, on_step)) return false;
-    to_picture(c, z, picture);
-    for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = to_byte(picture[i]);
+    to_bytes(c, z, picture, rgb);
     note_peak(stack);
     return true;
   }
@@ -217,8 +215,9 @@ class Session {
   bool edit(std::span<const std::int32_t, 2 * context_length> ids, std::uint64_t seed, std::size_t steps, float guidance,
             std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
             std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    return edit({.ids = ids}, NoiseSource{.seeds = &seed}, {model_.sampling().sampler, steps, guidance}, picture, mask, strength,
-                rgb, on_step);
+    const auto noise = [&] { return NoiseSource{.seeds = &seed}; };
+    return edit(PromptTokens{.ids = ids}, noise, {model_.sampling().sampler, steps, guidance}, picture, mask, strength, rgb,
+                on_step);
   }
 
   const Model<M, F>& model() const { return model_; }
@@ -409,15 +408,14 @@ class Session {
     if (!mask.empty() && !request.steps) o.steps = std::max(o.steps, inpaint_steps);
     if (!request.latents.empty()) check_latents(request.latents.size());
     Image image(width, height);
-    if (!edit(prompts.tokens(), noise_of(std::span(&request, 1), &request.seed), o, picture.rgb, mask, strength, image.rgb,
-              on_step))
-      return {};
+    const auto noise = [&] { return noise_of(std::span(&request, 1), &request.seed); };
+    if (!edit(prompts.tokens(), noise, o, picture.rgb, mask, strength, image.rgb, on_step)) return {};
     return image;
   }
-  template <class OnStep>
-  bool edit(const PromptTokens& prompts, const NoiseSource& noise, const SamplingOptions& o,
-            std::span<const std::uint8_t> picture, std::span<const std::uint8_t> mask, float strength,
-            std::span<std::uint8_t> rgb, OnStep&& on_step) {
+  // make_noise(): a NoiseSource, which may be kept in this object; asked for when nobody else uses it.
+  template <class MakeNoise, class OnStep>
+  bool edit(const PromptTokens& prompts, MakeNoise&& make_noise, const SamplingOptions& o, std::span<const std::uint8_t> picture,
+            std::span<const std::uint8_t> mask, float strength, std::span<std::uint8_t> rgb, OnStep&& on_step) {
     if (!(strength > 0.0f && strength <= 1.0f))
       throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
     check(prompts, o, strength);
@@ -425,6 +423,7 @@ class Session {
     check_bytes("picture", picture.size());
     if (!mask.empty()) check_bytes("mask", mask.size());
     const auto use = exclusive_use();
+    NoiseSource noise = make_noise();
     Stack stack(activations_);
     Context c = context(stack);
     float *z = stack.take(latents), *known = stack.take(latents), *painted = stack.take(cells), *image = stack.take(pixels);
@@ -434,18 +433,17 @@ class Session {
     TorchNormals* const torch = noise.torch.empty() ? nullptr : noise.torch.data();
     const bool from_noise_alone = paints && !mask.empty() && strength == 1.0f;
     encode(c, picture, known, image, from_noise_alone ? nullptr : torch);
-    NoiseSource source_of_noise = noise;
     const float* const initial = first;
     if (torch != nullptr && (noise.initial.empty() || noise.initial[0] == nullptr)) {
       draw_normals(*torch, first);
-      source_of_noise.initial = {&initial, 1};
+      noise.initial = {&initial, 1};
     }
     SamplingSource source{known, strength, mask.empty() ? nullptr : painted, beside(c, picture, mask, torch)};
     // Those of a masked picture are drawn there for every model, though only inpainting models read them.
     if (torch != nullptr && Autoencoder::gives_distribution && !paints && !mask.empty()) draw_normals(*torch, z);
     if (paints && !mask.empty()) source.painted = nullptr;  // it sees itself what to keep
     if (from_noise_alone) source.pictures = nullptr;
-    if (!draw(c, prompts.captions(), source_of_noise, o, source, z, on_step)) return false;
+    if (!draw(c, prompts.captions(), noise, o, source, z, on_step)) return false;
     to_picture(c, z, image);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
@@ -479,6 +477,9 @@ class Session {
     Scope scope(c.stack);
     float *z = c.stack.take(latents), *picture = c.stack.take(pixels);
     std::copy(latents_in.begin(), latents_in.end(), z);
+    to_bytes(c, z, picture, rgb);
+  }
+  void to_bytes(Context& c, float* z, float* picture, std::span<std::uint8_t> rgb) const {
     to_picture(c, z, picture);
     for (std::size_t i = 0; i < pixels; ++i) rgb[i] = to_byte(picture[i]);
   }

@@ -274,6 +274,31 @@ TEST_CASE("a model that embeds guidance takes one pass for it, and a tiny autoen
   CHECK(session.peak_activation_bytes() <= Session<distilled>::activation_bytes);
 }
 
+TEST_CASE("a caller that is refused changes nothing of the picture that is being drawn", "[session]") {
+  const ModelFolder folder;
+  TinySession session(TinyModel(folder.model()), {.threads = 1});
+  // PyTorch's generator goes on from step to step, so whatever touches it shows.
+  Request request{.prompt = "a red apple", .seed = 7, .steps = 4, .sampler = EulerAncestral{}, .noise = NoiseKind::torch};
+  Request other = request;
+  other.seed = 8;
+  other.latents.assign(TinySession::latent_floats, 1.0f);
+  const Image image = session.generate(request), changed = session.image_to_image(image, request);
+  Image mask(TinySession::width, TinySession::height);
+  std::fill_n(mask.rgb.begin(), mask.rgb.size() / 2, std::uint8_t{255});
+  const Image painted = session.inpaint(image, mask, request);
+  std::size_t refused = 0;
+  const auto intrude = [&](Progress) {
+    for (const std::string& error :
+         {error_of([&] { session.generate(other); }), error_of([&] { session.image_to_image(image, other); }),
+          error_of([&] { session.inpaint(image, mask, other); })})
+      refused += error.find("one caller at a time") != std::string::npos ? 1 : 0;
+  };
+  CHECK(session.generate(request, intrude) == image);
+  CHECK(session.image_to_image(image, request, 0.6f, intrude) == changed);
+  CHECK(session.inpaint(image, mask, request, 1.0f, intrude) == painted);
+  CHECK(refused == 3 * (4 + 2 + 4));
+}
+
 TEST_CASE("sessions that cannot be are refused", "[session]") {
   const ModelFolder folder;
   TinyModel model(folder.model());
