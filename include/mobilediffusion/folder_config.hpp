@@ -201,11 +201,7 @@ inline void check_vae_config(const std::filesystem::path& path, const VaeConfig&
 inline void check_text_encoder_config(const std::filesystem::path& path, const TextEncoderConfig& c) {
   ConfigFile file(path);
   file.expect("model_type", {"clip_text_model", "clip"}, "clip_text_model");
-  const char* const activation = c.activation == Activation::quick_gelu ? "quick_gelu"
-                                 : c.activation == Activation::gelu     ? "gelu"
-                                 : c.activation == Activation::silu     ? "silu"
-                                                                        : "relu";
-  file.expect("hidden_act", {activation}, "quick_gelu");
+  file.expect("hidden_act", {name_of(c.activation)}, "quick_gelu");  // named alike
   file.expect("num_attention_heads", {c.heads}, 8);
   file.expect("layer_norm_eps", 1e-5);
 }
