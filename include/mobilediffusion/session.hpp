@@ -416,8 +416,6 @@ class Session {
   template <class MakeNoise, class OnStep>
   bool edit(const PromptTokens& prompts, MakeNoise&& make_noise, const SamplingOptions& o, std::span<const std::uint8_t> picture,
             std::span<const std::uint8_t> mask, float strength, std::span<std::uint8_t> rgb, OnStep&& on_step) {
-    if (!(strength > 0.0f && strength <= 1.0f))
-      throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(strength));
     check(prompts, o, strength);
     check_bytes("rgb", rgb.size());
     check_bytes("picture", picture.size());

@@ -265,7 +265,7 @@ TEST_CASE("a course that a sampler cannot take is refused", "[diffusion]") {
   expect(refusal(Lcm{}, {.steps = 51}),
          "steps: expected 1 to 50 for sampler lcm (those its models were distilled for, times strength), found 51");
   expect(refusal(Tcd{}, {.steps = 8, .strength = 0.1f}), "steps: expected 1 to 5 for sampler tcd");
-  expect(refusal(Pndm{}, {.strength = 0.0f}), "strength: expected more than 0 and at most 1, found 0");
+  expect(refusal(Pndm{}, {.strength = 0.0f}), "strength: expected a number above 0 and at most 1, found 0");
   expect(refusal(Pndm{}, {.strength = 1.5f}), "strength: ");
   expect(refusal(Pndm{}, {.strength = NAN}), "strength: ");
 }

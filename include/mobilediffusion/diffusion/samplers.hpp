@@ -110,7 +110,7 @@ void sampler_step(const Sampler& sampler, const NoiseSchedule& schedule, const C
 // Throws Error for a course that the sampler cannot take.
 inline void check_course(const Sampler& sampler, const Course& c) {
   if (!(c.strength > 0.0f && c.strength <= 1.0f))
-    throw Error("strength: expected more than 0 and at most 1, found " + std::to_string(c.strength));
+    throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(c.strength));
   const std::size_t most = std::visit([&](const auto& s) { return s.most_steps(c); }, sampler);
   if (c.steps >= 1 && c.steps <= most) return;
   std::string expected = "steps: expected 1 to " + std::to_string(most);
