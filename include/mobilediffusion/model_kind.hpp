@@ -26,6 +26,7 @@
 #include "core/prediction.hpp"
 #include "io/json.hpp"
 #include "io/ldm_checkpoint.hpp"
+#include "io/lora_names.hpp"
 #include "io/weight_files.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -302,9 +303,8 @@ inline void judge_adapters(std::span<const TensorView> tensors, ModelKind& kind)
   const bool second = any({"lora_te2_", "text_encoder_2."});
   for (const TensorView& t : tensors) {
     const std::string_view name = t.name;
-    const bool down = name.find("lora_down") != name.npos || name.find("lora_A") != name.npos ||
-                      name.find("lora.down") != name.npos || name.find("lora_linear_layer.down") != name.npos ||
-                      name.ends_with("hada_w1_b");
+    const std::optional<LoraName> parsed = parse_lora_name(name);
+    const bool down = parsed && (parsed->role() == LoraRole::down || parsed->role() == LoraRole::hada_w1_b);
     if (!down || t.shape.size() < 2) continue;
     least = least == 0 ? t.shape[0] : std::min(least, t.shape[0]);
     most = std::max(most, t.shape[0]);
