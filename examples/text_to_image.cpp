@@ -221,6 +221,11 @@ int main(int argc, char** argv) {
     if (!embedding_folder.empty()) take_embeddings(o, embedding_folder);
     if (!method.empty()) o.request.sampler = sampler_of(method, scheduler);
     examples::check_output(o.output);
+    // Before the model is read: a long run should not fail at its last line.
+    if (const fs::path folder = fs::path(o.output).parent_path();
+        !examples::is_stream(o.output) && !folder.empty() && !fs::is_directory(folder))
+      throw md::Error(
+          join({"output ", printable(o.output), ": expected an existing folder ", printable(folder.string()), ", found none"}));
     choose(models, o, preset, width, height).draw(o);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "text_to_image: expected enough memory, found too little\n");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One preset of text_to_image: MOBILEDIFFUSION_PRESET is its name, MOBILEDIFFUSION_SIZES further sizes, as {width, height}, ...
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "common/progress.hpp"
 #include "common/read_picture.hpp"
@@ -65,6 +67,11 @@ std::string parameters_of(const md::Request& r, const md::SamplingOptions& o, co
   if (!r.negative.empty()) text += "\nNegative prompt: " + r.negative;
   text += join({"\nSteps: ", o.steps, ", Sampler: ", md::name_of(o.sampler), ", CFG scale: ", shortest(o.guidance),
                 ", Seed: ", r.seed, ", Size: ", width, "x", height, ", Model: ", options.paths.model.stem().string()});
+  std::visit(
+      [&](const auto& s) {
+        if constexpr (requires { s.karras; }) text += s.karras ? ", Schedule type: Karras" : "";
+      },
+      o.sampler);
   if (options.clip_skip) text += join({", Clip skip: ", *options.clip_skip});
   if (!options.init_image.empty()) text += ", Denoising strength: " + shortest(options.strength);
   if (options.format != md::Format::fp32) text += std::string(", Weights: ") + md::name_of(options.format);
@@ -94,13 +101,15 @@ void draw_in(const Options& o) {
   else if (!o.init_image.empty())
     picture = examples::read_picture("text_to_image", o.init_image, session.width, session.height, o.fit);
 
+  const std::size_t least = mask.width > 0 ? session.inpaint_steps : 1;  // where the request does not say
   const md::SamplingOptions used{o.request.sampler.value_or(model.sampling().sampler),
-                                 o.request.steps.value_or(model.sampling().steps),
+                                 o.request.steps.value_or(std::max(model.sampling().steps, least)),
                                  o.request.guidance.value_or(model.sampling().guidance)};
   for (std::size_t first = 0; first < o.count; first += session.batch()) {
     std::vector<md::Request> requests;
     for (std::size_t k = first; k < std::min(first + session.batch(), o.count); ++k) {
       requests.push_back(o.request);
+      requests.back().steps = used.steps;
       requests.back().seed += k;
       requests.back().words.clip_skip = clip_skip;
     }

@@ -106,5 +106,7 @@ refuse 2 '--preset' --preset sd15 --model toy.safetensors "a cat"
 refuse 2 '--type' --type q2_k --model toy.safetensors "a cat"
 refuse 1 'clip-skip: expected 1 to 2 for this model, found 3' --preset sd_toy --model toy.safetensors --clip-skip 3 "a cat"
 refuse 1 'negative prompt: expected a number for a weight, found "1.2.3"' --preset sd_toy --model toy.safetensors -n "(x:1.2.3)" "a cat"
-refuse 1 'nowhere' --preset sd_toy --model toy.safetensors "a cat" -o nowhere/cat.png
+refuse 1 'expected an existing folder "nowhere", found none' --preset sd_toy --model missing.safetensors "a cat" -o nowhere/cat.png
+draw --sampling-method euler --scheduler karras "a ship" -q -o karras.png
+"$files" text karras.png | grep -q ', Schedule type: Karras,' || fail "expected the schedule in the picture"
 finish
