@@ -6,9 +6,9 @@
 #
 # mobilediffusion_dispatch(<target>): the target's kernels are those of the best instruction set of the machine that it runs on.
 #
-# On x86-64 the kernels are compiled four times (include/mobilediffusion/simd/isa.hpp), each into a library with one symbol, its
-# table; kernels/dispatch.hpp chooses among them at the first call. The target itself needs no -m flags. Elsewhere, and where
-# the tools lack, they are compiled once, for the flags of the directory.
+# On x86-64 and 64-bit ARM the kernels are compiled once for each set of include/mobilediffusion/simd/isa.hpp, each into a library
+# with one symbol, its table; kernels/dispatch.hpp chooses among them at the first call. The target itself needs no -m flags.
+# Elsewhere, and where the tools lack, they are compiled once, for the flags of the directory.
 #
 # Why one symbol: a function of a header that every library contains (std::to_string, a template of the kernels) is one function
 # to the linker, which keeps any of them. It must not keep one with AVX-512 for a machine without. So the libraries' common
@@ -45,7 +45,7 @@ function(_mobilediffusion_kernel_library isa count)
   set(library mobilediffusion_kernels_${isa})
   add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
   target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
-  target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_ISAS=${count})
+  target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_LIBRARIES=${count})
   if(NOT MSVC)
     target_compile_options(${library} PRIVATE "$<$<OR:$<CONFIG:Debug>,$<CONFIG:>>:-O2>")
   endif()
@@ -55,18 +55,31 @@ endfunction()
 # The names and what they may use: as simd::Isa and simd::supported() have them.
 function(_mobilediffusion_build_kernels)
   set(isas compiled)
+  set(sets "")
+  # Each set's flags follow the directory's -march, which the first of them replaces.
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    set(sets baseline avx2 avx2_vnni avx512 avx512_vnni avx512_bf16_vnni)
+    set(flags_baseline -march=x86-64)
+    set(flags_avx2 ${flags_baseline} -mavx2 -mfma)
+    set(flags_avx2_vnni ${flags_avx2} -mavxvnni)
+    set(flags_avx512 ${flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl)
+    set(flags_avx512_vnni ${flags_avx512} -mavx512vnni)
+    set(flags_avx512_bf16_vnni ${flags_avx512_vnni} -mavx512bf16)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    set(sets baseline dotprod i8mm)
+    set(flags_baseline -march=armv8-a)
+    set(flags_dotprod -march=armv8.2-a+dotprod)
+    set(flags_i8mm -march=armv8.2-a+dotprod+i8mm+bf16)
+  endif()
+  if(sets)
     _mobilediffusion_find_linker(linker)
     if(linker)
-      set(isas baseline avx2 avx512 avx512_bf16_vnni)
-      set(flags_baseline -march=x86-64)  # after -march of the directory's flags, which it replaces
-      set(flags_avx2 ${flags_baseline} -mavx2 -mfma)
-      set(flags_avx512 ${flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl)
-      set(flags_avx512_bf16_vnni ${flags_avx512} -mavx512vnni -mavx512bf16)
+      set(isas ${sets})
     else()
       message(STATUS "mobilediffusion: no ld with --force-group-allocation (GNU ld, lld 19) or no objcopy: one instruction set")
     endif()
   endif()
+  set_property(GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS ${isas})
   list(LENGTH isas count)
 
   add_library(mobilediffusion_dispatch INTERFACE)
@@ -107,7 +120,7 @@ function(_mobilediffusion_find_linker result)
   if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR NOT CMAKE_OBJCOPY OR NOT CMAKE_AR)
     return()
   endif()
-  find_program(MOBILEDIFFUSION_GNU_LINKER NAMES x86_64-linux-gnu-ld.bfd ld.bfd ld)
+  find_program(MOBILEDIFFUSION_GNU_LINKER NAMES ${CMAKE_SYSTEM_PROCESSOR}-linux-gnu-ld.bfd ld.bfd ld)
   mark_as_advanced(MOBILEDIFFUSION_GNU_LINKER)
   foreach(linker IN LISTS CMAKE_LINKER MOBILEDIFFUSION_GNU_LINKER)
     execute_process(COMMAND "${linker}" --help OUTPUT_VARIABLE help ERROR_QUIET)

@@ -5,7 +5,7 @@
 #include <mobilediffusion/kernels/kernels.hpp>
 
 using namespace mobilediffusion;
-#if MOBILEDIFFUSION_ISAS > 1
+#if MOBILEDIFFUSION_LIBRARIES > 1
 static_assert(simd::compiled_isa == simd::Isa::MOBILEDIFFUSION_ISA,
               "mobilediffusion: flags of the directory chose another instruction set; remove those like -mavx2");
 #endif

@@ -20,8 +20,10 @@ mobilediffusion_dispatch(tests_kernels)
 set(missing "MOBILEDIFFUSION_ISA: expected one that this machine runs")  # then it was not this machine's turn
 add_test(NAME dispatch.chosen COMMAND tests_kernels "[dispatch]")
 set(archives "")
-if(TARGET mobilediffusion_kernels_baseline)
-  foreach(isa IN ITEMS baseline avx2 avx512 avx512_bf16_vnni)
+get_property(isas GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS)
+list(LENGTH isas count)
+if(count GREATER 1)
+  foreach(isa IN LISTS isas)
     add_test(NAME dispatch.${isa} COMMAND tests_kernels)
     set_tests_properties(dispatch.${isa} PROPERTIES SKIP_REGULAR_EXPRESSION "${missing}"
       ENVIRONMENT MOBILEDIFFUSION_ISA=${isa})
@@ -31,7 +33,6 @@ else()
   add_test(NAME kernels COMMAND tests_kernels)
 endif()
 
-list(LENGTH archives count)
 if(count GREATER 1 AND CMAKE_NM)
   string(REPLACE ";" "," archives "${archives}")
   add_test(NAME dispatch.symbols

@@ -11,48 +11,65 @@
 of kernels: compile what includes this library without it, or define MOBILEDIFFUSION_FAST_MATH to do without them"
 #endif
 
+// The set of simd::Isa whose instructions this unit was allowed, as supported() asks for them, and uses: who has AVX512_FP16 is
+// Intel's (Zen 5 has none), where dot products of bf16 are slower than fp32 (simd::preferred).
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && !defined(__AVX512FP16__)
+#define MOBILEDIFFUSION_COMPILED_ISA avx512_bf16_vnni
+#elif defined(__AVX512VNNI__)
+#define MOBILEDIFFUSION_COMPILED_ISA avx512_vnni
+#else
+#define MOBILEDIFFUSION_COMPILED_ISA avx512
+#endif
+#elif defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVXVNNI__)
+#define MOBILEDIFFUSION_COMPILED_ISA avx2_vnni
+#else
+#define MOBILEDIFFUSION_COMPILED_ISA avx2
+#endif
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8) && \
+    defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define MOBILEDIFFUSION_COMPILED_ISA i8mm
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define MOBILEDIFFUSION_COMPILED_ISA dotprod
+#else
+#define MOBILEDIFFUSION_COMPILED_ISA baseline
+#endif
+
 // The instruction set or dispatch that this unit is compiled for, and whether it has threads, as the inline namespace that
 // everything but Error stands in: units that differ do not link where they share a type or a function of this library, and where
-// they share none each has its own. abi_tag: the user's functions that return our types, too, as with libstdc++'s __cxx11.
+// they share none each has its own. What is less than a set but changes registers or products has a name of its own.
+// abi_tag: the user's functions that return our types, too, as with libstdc++'s __cxx11.
 #if defined(MOBILEDIFFUSION_NO_THREADS)
-#define MOBILEDIFFUSION_ABI_OF(isa) isa##_one_thread
+#define MOBILEDIFFUSION_ABI_JOINED(isa) isa##_one_thread
 #else
-#define MOBILEDIFFUSION_ABI_OF(isa) isa
+#define MOBILEDIFFUSION_ABI_JOINED(isa) isa
 #endif
+#define MOBILEDIFFUSION_ABI_OF(isa) MOBILEDIFFUSION_ABI_JOINED(isa)
 #if defined(MOBILEDIFFUSION_DISPATCH)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(dispatch)
-#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16_vnni)
-#elif defined(__AVX512VNNI__)
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_vnni)
-#elif defined(__AVX512BF16__)
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16)
-#else
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512)
-#endif
-#elif defined(__AVX512F__)
+#elif defined(__AVX512F__) && !(defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__))
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512f)
-#elif defined(__AVX2__) && defined(__FMA__)
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx2)
-#elif defined(__AVX2__)
+#elif defined(__AVX512BF16__) && !defined(__AVX512VNNI__) && !defined(__AVX512FP16__)
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16)
+#elif defined(__AVX2__) && !defined(__FMA__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx2_without_fma)
-#elif defined(__AVX__) && defined(__FMA__)
+#elif defined(__AVX__) && !defined(__AVX2__) && defined(__FMA__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx_fma)
-#elif defined(__AVX__)
+#elif defined(__AVX__) && !defined(__AVX2__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx)
-#elif defined(__SSE4_2__)
+#elif defined(__SSE4_2__) && !defined(__AVX__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse4_2)
-#elif defined(__SSE4_1__)
+#elif defined(__SSE4_1__) && !defined(__AVX__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse4_1)
-#elif defined(__SSSE3__)
+#elif defined(__SSSE3__) && !defined(__AVX__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(ssse3)
-#elif defined(__SSE3__)
+#elif defined(__SSE3__) && !defined(__AVX__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sse3)
 #elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(sve)
 #else
-#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(baseline)
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(MOBILEDIFFUSION_COMPILED_ISA)
 #endif
 #define MOBILEDIFFUSION_TEXT(name) MOBILEDIFFUSION_QUOTED(name)
 #define MOBILEDIFFUSION_QUOTED(name) #name

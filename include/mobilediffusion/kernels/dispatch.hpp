@@ -5,7 +5,7 @@
 #pragma once
 
 #if !defined(MOBILEDIFFUSION_DISPATCH)
-#define MOBILEDIFFUSION_DISPATCH 1  // how many libraries there are: every simd::Isa of x86-64, or the one that was compiled
+#define MOBILEDIFFUSION_DISPATCH 1  // how many libraries there are: every simd::Isa, or the one that was compiled
 #endif
 
 #include "../core/begin.hpp"
@@ -21,10 +21,9 @@
 // Symbols of the libraries that CMake's functions link: their only ones.
 extern "C" {
 #if MOBILEDIFFUSION_DISPATCH > 1
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_baseline;
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx2;
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx512;
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_avx512_bf16_vnni;
+#define MOBILEDIFFUSION_ROW(isa) extern const mobilediffusion::kernels::Table mobilediffusion_kernels_##isa;
+MOBILEDIFFUSION_ISAS(MOBILEDIFFUSION_ROW)
+#undef MOBILEDIFFUSION_ROW
 #else
 extern const mobilediffusion::kernels::Table mobilediffusion_kernels_compiled;
 #endif
@@ -39,14 +38,16 @@ struct Built {
   const Table* table;
 };
 
+static_assert(MOBILEDIFFUSION_DISPATCH == 1 || MOBILEDIFFUSION_DISPATCH == simd::isa_count,
+              "mobilediffusion: MOBILEDIFFUSION_DISPATCH is a number that mobilediffusion_dispatch() of CMake sets");
+
 // The best of what was built and runs here, or the forced one. Throws Error if that is not among them.
 inline Built choose(const char* forced) {
   const Table* const tables[] = {
 #if MOBILEDIFFUSION_DISPATCH > 1
-    &mobilediffusion_kernels_baseline,
-    &mobilediffusion_kernels_avx2,
-    &mobilediffusion_kernels_avx512,
-    &mobilediffusion_kernels_avx512_bf16_vnni
+#define MOBILEDIFFUSION_ROW(isa) &mobilediffusion_kernels_##isa,
+    MOBILEDIFFUSION_ISAS(MOBILEDIFFUSION_ROW)
+#undef MOBILEDIFFUSION_ROW
 #else
     &mobilediffusion_kernels_compiled
 #endif
@@ -58,7 +59,7 @@ inline Built choose(const char* forced) {
     const char* const name = simd::isa_names[static_cast<std::size_t>(table->isa)];
     if (!simd::supported(table->isa)) continue;
     choices += choices.empty() ? name : std::string(", ") + name;
-    if (free || std::string(forced) == name) best = {name, table};
+    if (free ? simd::preferred(table->isa) || best.table == nullptr : std::string(forced) == name) best = {name, table};
   }
   if (best.table == nullptr && free)
     throw Error(std::string("this program was compiled for the instruction set ") +

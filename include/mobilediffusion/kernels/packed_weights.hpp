@@ -61,11 +61,33 @@ struct PackedPanel {
     return p[j] * static_cast<float>(static_cast<std::int8_t>(inside[k % 4]));
   }
 
-  // k in [k0, k1) of `columns` outputs as fp32 panels [k1 - k0][tile_columns].
+  // k in [k0, k1) of `columns` outputs, bf16 or int8, as fp32 panels [k1 - k0][tile_columns]. k0: a multiple of a word's values.
   void expand(const float* p, std::size_t columns, std::size_t k0, std::size_t k1, float* out) const {
+    using simd::width;
     for (std::size_t j = 0; j < columns; j += tile_columns, p += floats)
-      for (std::size_t k = k0; k < k1; ++k)
-        for (std::size_t i = 0; i < tile_columns; ++i) *out++ = value(p, i, k);
+      for (std::size_t v = 0; v < tile_columns; v += width) {
+        const float* word = p + words_at(k0) + v;
+        float* o = out + j * (k1 - k0) + v;
+        const auto put = [&](simd::Batch x, std::size_t k) {
+          if (k < k1 - k0) simd::store(o + k * tile_columns, x);
+        };
+        if (format == Format::bf16) {
+          for (std::size_t k = 0; k < k1 - k0; k += 2, word += tile_columns) {
+            const simd::Batch pairs = simd::load(word);
+            put(simd::first_bf16(pairs), k);
+            put(simd::second_bf16(pairs), k + 1);
+          }
+        } else {
+          const simd::Batch scale = simd::load(p + v);
+          for (std::size_t k = 0; k < k1 - k0; k += 4, word += tile_columns) {
+            const simd::Batch bytes = simd::load(word);
+            put(scale * simd::nth_int8<0>(bytes), k);
+            put(scale * simd::nth_int8<1>(bytes), k + 1);
+            put(scale * simd::nth_int8<2>(bytes), k + 2);
+            put(scale * simd::nth_int8<3>(bytes), k + 3);
+          }
+        }
+      }
   }
 };
 

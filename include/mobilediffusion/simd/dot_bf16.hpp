@@ -15,9 +15,9 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
-// Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16). Elsewhere bf16
-// products are emulated: operands rounded to bf16, kept and multiplied as fp32.
-#if defined(__AVX512BF16__)
+// Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16, but for Intel's: begin.hpp).
+// Elsewhere bf16 products are emulated: operands rounded to bf16, kept and multiplied as fp32.
+#if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
 inline constexpr bool has_dot_bf16 = true;
 #else
 inline constexpr bool has_dot_bf16 = false;
@@ -28,15 +28,18 @@ inline Batch load_at_most(const float* p, std::size_t n) {
   return n >= width ? load(p) : n == 0 ? splat(0.0f) : load_partial(p, n);
 }
 
-// Each lane rounded to bf16 (nearest even) and widened again.
+// Each lane rounded to bf16 (nearest even) and widened again; NaN stays NaN.
 inline Batch round_bf16(Batch x) {
-  alignas(64) float lanes[width];
-  store(lanes, x);
-  for (std::size_t i = 0; i < width; ++i) lanes[i] = from_bf16(to_bf16(lanes[i]));
-  return load(lanes);
+  const Integers bits = to_bits(x), upper(-0x10000);
+  const Batch rounded = from_bits((bits + Integers(0x7FFF) + (shift_right<16>(bits) & Integers(1))) & upper);
+  return xsimd::select(x == x, rounded, from_bits((bits | Integers(0x400000)) & upper));
 }
 
-#if defined(__AVX512BF16__)
+// Of lanes that hold two bf16: the first, or the second of each as fp32.
+inline Batch first_bf16(Batch pairs) { return from_bits(shift_left<16>(to_bits(pairs))); }
+inline Batch second_bf16(Batch pairs) { return from_bits(to_bits(pairs) & Integers(-0x10000)); }
+
+#if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
 // Lane j = (x[2j], x[2j + 1]) where x is low followed by high.
 inline Batch pairs_along(Batch low, Batch high) {
 #if defined(__clang__) && __clang_major__ == 16  // it crashes over its own type of bf16 vectors in the intrinsics

@@ -10,15 +10,16 @@
 
 #include "simd.hpp"
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
-// Whether one lane holds four bytes and the processor multiplies and adds them into int32 (AVX512_VNNI). Elsewhere 8-bit weights
-// are widened and multiplied as fp32.
-#if defined(__AVX512VNNI__)
+// Whether one lane holds four bytes and the processor multiplies and adds them into int32 (AVX512_VNNI; AVX-VNNI in registers of
+// 256 bits). Elsewhere 8-bit weights are widened and multiplied as fp32.
+// g++ 12 copies and spills around the intrinsics (2.2 times slower), hence the instructions by name.
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
 inline constexpr bool has_dot_int8 = true;
 
 // Lanes of four bytes, or int32. A type of its own: g++ 12 spills accumulators that change between float and int.
@@ -34,7 +35,7 @@ inline Words zero_words() { return _mm512_setzero_si512(); }
 // c[j] + sum over i < 4 of a[4j + i] * b[4j + i], bytes of a unsigned, of b signed.
 inline Words dot_int8(Words a, Words b, Words c) {
 #if defined(__GNUC__) && !defined(__clang__)
-  asm("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));  // g++ 12 copies and spills around the intrinsic: 2.2 times slower
+  asm("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
   return c;
 #else
   return _mm512_dpbusd_epi32(c, a, b);
@@ -45,6 +46,32 @@ inline Batch to_float(Words x) { return Batch(_mm512_maskz_cvtepi32_ps(0xffff, x
 inline void store_bytes(std::uint8_t* p, Batch x) {
   const __m512i q = _mm512_maskz_max_epi32(0xffff, _mm512_maskz_cvtps_epi32(0xffff, x), _mm512_setzero_si512());
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtusepi32_epi8(0xffff, q));
+}
+#elif !defined(__AVX512F__) && defined(__AVX2__) && defined(__AVXVNNI__)
+inline constexpr bool has_dot_int8 = true;
+
+using Words = __m256i;
+
+inline Words load_words(const float* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline Words splat_word(const float* p) {
+  std::int32_t word;
+  std::memcpy(&word, p, sizeof(word));
+  return _mm256_set1_epi32(word);
+}
+inline Words zero_words() { return _mm256_setzero_si256(); }
+inline Words dot_int8(Words a, Words b, Words c) {
+#if defined(__GNUC__) && !defined(__clang__)
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+  return c;
+#else
+  return _mm256_dpbusd_avx_epi32(c, a, b);
+#endif
+}
+inline Batch to_float(Words x) { return Batch(_mm256_cvtepi32_ps(x)); }
+inline void store_bytes(std::uint8_t* p, Batch x) {
+  const __m256i q = _mm256_cvtps_epi32(x);
+  const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
 #else
 inline constexpr bool has_dot_int8 = false;
@@ -57,6 +84,12 @@ Words dot_int8(Words a, Words b, Words c);
 Batch to_float(Words x);
 void store_bytes(std::uint8_t* p, Batch x);
 #endif
+
+// Of lanes that hold four signed bytes: byte i of each as a float.
+template <int I>
+Batch nth_int8(Batch words) {
+  return to_float(shift_right<24>(shift_left<24 - 8 * I>(to_bits(words))));
+}
 
 inline float minimum(Batch v) { return -maximum(splat(0.0f) - v); }
 

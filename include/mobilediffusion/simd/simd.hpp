@@ -6,6 +6,7 @@
 #include "../core/begin.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <xsimd/xsimd.hpp>
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
@@ -48,6 +49,37 @@ inline Batch first_lanes(Batch v, std::size_t n) {
 #endif
 }
 
+// Lanes as integers of 32 bits.
+using Integers = xsimd::batch<std::int32_t>;
+#if XSIMD_VERSION_MAJOR < 9
+inline Integers to_bits(Batch x) { return xsimd::bitwise_cast<Integers>(x); }
+inline Batch from_bits(Integers x) { return xsimd::bitwise_cast<Batch>(x); }
+#else
+inline Integers to_bits(Batch x) { return xsimd::bitwise_cast<std::int32_t>(x); }
+inline Batch from_bits(Integers x) { return xsimd::bitwise_cast<float>(x); }
+#endif
+#if defined(__AVX512F__)  // in the masked forms with a full mask g++ 12 does not warn about its own undefined registers
+template <int N>
+Integers shift_left(Integers x) {
+  return Integers(_mm512_maskz_slli_epi32(0xFFFF, x, N));
+}
+template <int N>
+Integers shift_right(Integers x) {  // with its sign
+  return Integers(_mm512_maskz_srai_epi32(0xFFFF, x, N));
+}
+inline Batch to_float(Integers x) { return Batch(_mm512_maskz_cvtepi32_ps(0xFFFF, x)); }
+#else
+template <int N>
+Integers shift_left(Integers x) {
+  return x << N;
+}
+template <int N>
+Integers shift_right(Integers x) {
+  return x >> N;
+}
+inline Batch to_float(Integers x) { return xsimd::to_float(x); }
+#endif
+
 // a * b + c in one rounding. xsimd 8.1 has no AVX-512 fma and relies on the compiler's contraction.
 inline Batch fma(Batch a, Batch b, Batch c) {
 #if defined(__AVX512F__)
@@ -72,7 +104,7 @@ inline float maximum(Batch v) {
   return m;
 }
 
-#if defined(__AVX512F__)  // in the masked forms with a full mask g++ 12 does not warn about its own undefined registers
+#if defined(__AVX512F__)  // masked, as above
 inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a, b)); }
 inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
 inline Batch sqrt(Batch x) { return Batch(_mm512_maskz_sqrt_ps(0xFFFF, x)); }
