@@ -23,7 +23,7 @@ endfunction()
 
 function(mobilediffusion_kernels target)
   if(NOT TARGET mobilediffusion_compiled)
-    _mobilediffusion_kernel_library(compiled 1)
+    _mobilediffusion_kernel_library(mobilediffusion_kernels_compiled compiled 1)
     add_library(mobilediffusion_compiled INTERFACE)
     target_compile_definitions(mobilediffusion_compiled INTERFACE MOBILEDIFFUSION_DISPATCH=1)
     target_link_libraries(mobilediffusion_compiled INTERFACE mobilediffusion::mobilediffusion mobilediffusion_kernels_compiled)
@@ -40,9 +40,8 @@ function(_mobilediffusion_link_kernels target library)
   endif()
 endfunction()
 
-# The library and its table are mobilediffusion_kernels_<isa>.
-function(_mobilediffusion_kernel_library isa count)
-  set(library mobilediffusion_kernels_${isa})
+# A library whose table is mobilediffusion_kernels_<isa>.
+function(_mobilediffusion_kernel_library library isa count)
   add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
   target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
   target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_LIBRARIES=${count})
@@ -58,13 +57,14 @@ function(_mobilediffusion_build_kernels)
   set(sets "")
   # Each set's flags follow the directory's -march, which the first of them replaces.
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-    set(sets baseline avx2 avx2_vnni avx512 avx512_vnni avx512_bf16_vnni)
+    set(sets baseline avx2 avx2_vnni avx512 avx512_vnni avx512_bf16_vnni amx)
     set(flags_baseline -march=x86-64)
     set(flags_avx2 ${flags_baseline} -mavx2 -mfma)
     set(flags_avx2_vnni ${flags_avx2} -mavxvnni)
     set(flags_avx512 ${flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl)
     set(flags_avx512_vnni ${flags_avx512} -mavx512vnni)
     set(flags_avx512_bf16_vnni ${flags_avx512_vnni} -mavx512bf16)
+    set(flags_amx ${flags_avx512_bf16_vnni} -mamx-tile -mamx-bf16 -mamx-int8)
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
     set(sets baseline dotprod i8mm)
     set(flags_baseline -march=armv8-a)
@@ -80,6 +80,8 @@ function(_mobilediffusion_build_kernels)
     endif()
   endif()
   set_property(GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS ${isas})
+  set_property(GLOBAL PROPERTY MOBILEDIFFUSION_AMX_STAND_IN_FLAGS ${flags_avx512_bf16_vnni} -DMOBILEDIFFUSION_AMX_STAND_IN)
+  set_property(GLOBAL PROPERTY MOBILEDIFFUSION_LINKER "${linker}")
   list(LENGTH isas count)
 
   add_library(mobilediffusion_dispatch INTERFACE)
@@ -89,7 +91,7 @@ function(_mobilediffusion_build_kernels)
   foreach(isa IN LISTS isas)
     set(library mobilediffusion_kernels_${isa})
     if(NOT TARGET ${library})
-      _mobilediffusion_kernel_library(${isa} ${count})
+      _mobilediffusion_kernel_library(${library} ${isa} ${count})
     endif()
     target_compile_options(${library} PRIVATE ${flags_${isa}})
     target_link_libraries(mobilediffusion_dispatch INTERFACE ${library})
@@ -97,21 +99,26 @@ function(_mobilediffusion_build_kernels)
       continue()
     endif()
 
-    target_compile_options(${library} PRIVATE -fno-lto)  # bytecode has no symbols to hide
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-      target_compile_options(${library} PRIVATE -fno-gnu-unique)  # objcopy leaves symbols of that kind global
-    endif()
-    # Groups are what the linker discards twice, by name: dissolved first. The type's name stays common, since some runtimes
-    # catch an exception by its address; it is data.
-    set(archive "$<TARGET_FILE:${library}>")
-    add_custom_command(TARGET ${library} POST_BUILD
-      COMMAND "${linker}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
-      COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=${library} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
-        --keep-global-symbol=_ZTSN15mobilediffusion5ErrorE "${archive}.o"
-      COMMAND "${CMAKE_COMMAND}" -E rm "${archive}"
-      COMMAND "${CMAKE_AR}" qcs "${archive}" "${archive}.o"
-      VERBATIM)
+    _mobilediffusion_hide_symbols(${library} ${isa} "${linker}")
   endforeach()
+endfunction()
+
+# Makes all but the library's table local.
+function(_mobilediffusion_hide_symbols library isa linker)
+  target_compile_options(${library} PRIVATE -fno-lto)  # bytecode has no symbols to hide
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${library} PRIVATE -fno-gnu-unique)  # objcopy leaves symbols of that kind global
+  endif()
+  # Groups are what the linker discards twice, by name: dissolved first. The type's name stays common, since some runtimes
+  # catch an exception by its address; it is data.
+  set(archive "$<TARGET_FILE:${library}>")
+  add_custom_command(TARGET ${library} POST_BUILD
+    COMMAND "${linker}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
+    COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=mobilediffusion_kernels_${isa} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
+      --keep-global-symbol=_ZTSN15mobilediffusion5ErrorE "${archive}.o"
+    COMMAND "${CMAKE_COMMAND}" -E rm "${archive}"
+    COMMAND "${CMAKE_AR}" qcs "${archive}" "${archive}.o"
+    VERBATIM)
 endfunction()
 
 # A linker that dissolves groups, or nothing. With clang CMake prefers lld, which learned it in version 19.

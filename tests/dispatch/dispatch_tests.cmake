@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The kernels' tests: one program with kernels built once per instruction set, run once for each. Under a sanitizer one set is
 # enough: the kernels of all take minutes to compile then.
-file(GLOB kernel_sources CONFIGURE_DEPENDS "kernels/test_*.cpp")
+file(GLOB kernel_sources CONFIGURE_DEPENDS "kernels/test_*.cpp" "simd/test_*.cpp")
 add_executable(tests_kernels ${kernel_sources} $<TARGET_OBJECTS:tests_main>)
 target_include_directories(tests_kernels PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
 target_compile_options(tests_kernels PRIVATE "$<$<CONFIG:Release>:-O1>")
@@ -29,6 +29,21 @@ if(count GREATER 1)
       ENVIRONMENT MOBILEDIFFUSION_ISA=${isa})
     list(APPEND archives "$<TARGET_FILE:mobilediffusion_kernels_${isa}>")
   endforeach()
+  # Few machines have AMX: the same program with kernels for it whose tiles are computed by portable code, in the place of those
+  # of avx512_bf16_vnni (simd/tiles.hpp).
+  if(TARGET mobilediffusion_kernels_amx)
+    set(isa avx512_bf16_vnni)
+    get_property(flags GLOBAL PROPERTY MOBILEDIFFUSION_AMX_STAND_IN_FLAGS)
+    get_property(linker GLOBAL PROPERTY MOBILEDIFFUSION_LINKER)
+    _mobilediffusion_kernel_library(tests_amx_stand_in ${isa} ${count})
+    target_compile_options(tests_amx_stand_in PRIVATE ${flags})
+    _mobilediffusion_hide_symbols(tests_amx_stand_in ${isa} "${linker}")
+    add_executable(tests_kernels_amx $<TARGET_OBJECTS:tests_kernels> $<TARGET_OBJECTS:tests_main>)
+    target_link_libraries(tests_kernels_amx PRIVATE ${catch_library} tests_amx_stand_in mobilediffusion_dispatch)
+    add_test(NAME dispatch.amx_stand_in COMMAND tests_kernels_amx)
+    set_tests_properties(dispatch.amx_stand_in PROPERTIES SKIP_REGULAR_EXPRESSION "${missing}"
+      ENVIRONMENT MOBILEDIFFUSION_ISA=${isa})
+  endif()
 else()
   add_test(NAME kernels COMMAND tests_kernels)
 endif()

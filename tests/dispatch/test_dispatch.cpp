@@ -59,7 +59,7 @@ TEST_CASE("each instruction set packs for its own registers, and all compute the
   const Executor ex = Executor::oversubscribed(2);
   const auto a = normals(m * k, 1), b = normals(n * k, 2);
   std::vector<std::vector<float>> packed, products;
-  std::vector<std::string> registers;  // avx512_vnni has those of avx512
+  std::vector<std::string> registers;  // avx512_vnni has those of avx512, and so has amx
   for (std::size_t i = 0; i < built; ++i) {
     if (!simd::supported(static_cast<simd::Isa>(i))) continue;
     const kernels::Table& table = *kernels::detail::choose(simd::isa_names[i]).table;
@@ -71,7 +71,7 @@ TEST_CASE("each instruction set packs for its own registers, and all compute the
                     n, {});
     packed.push_back(panels);
     const std::string name = simd::isa_names[i];
-    registers.push_back(name.compare(0, 3, "avx") == 0 ? name.substr(0, name.find('_')) : "baseline");
+    registers.push_back(name == "amx" ? "avx512" : name.compare(0, 3, "avx") == 0 ? name.substr(0, name.find('_')) : "baseline");
     products.push_back(c);
     CHECK_THROWS_AS(table.matmul_nt(ex, m, n, k, kernels::Operand::dense(a.data(), m, k + 1),
                                     kernels::Operand::dense(b.data(), n, k), c.data(), n, {}),
@@ -81,4 +81,27 @@ TEST_CASE("each instruction set packs for its own registers, and all compute the
     CHECK((packed[i] == packed[i - 1]) == (registers[i] == registers[i - 1]));
     for (std::size_t j = 0; j < products[i].size(); ++j) CHECK(std::abs(products[i][j] - products[0][j]) < 1e-4f);
   }
+}
+
+// Sums of bytes are exact: the width of registers decides only where the rounding of the rows' ranges begins.
+TEST_CASE("the instruction sets of 512 bits give the same bytes in int8, by vectors and by tiles", "[dispatch]") {
+  const std::size_t m = 45, n = 70, k = 1100;
+  const Executor ex = Executor::oversubscribed(2);
+  const auto a = normals(m * k, 1), b = normals(n * k, 2), residual = normals(m * n, 3);
+  std::vector<std::vector<float>> products;
+  for (const char* const name : {"avx512_vnni", "avx512_bf16_vnni", "amx"}) {
+    std::size_t i = 0;
+    while (i < built && std::string(simd::isa_names[i]) != name) ++i;
+    if (i == built || !simd::supported(static_cast<simd::Isa>(i))) continue;
+    const kernels::Table& table = *kernels::detail::choose(name).table;
+    std::vector<float> panels(packed_floats(n, k, Format::int8)), c(m * n);
+    table.pack_weights(b.data(), n, k, panels.data(), Format::int8);
+    kernels::Epilogue e;
+    e.residual = residual.data();
+    e.residual_ld = n;
+    table.matmul_nt(ex, m, n, k, kernels::Operand::dense(a.data(), m, k),
+                    kernels::Operand::packed(panels.data(), n, k, Format::int8), c.data(), n, e);
+    products.push_back(c);
+  }
+  for (std::size_t i = 1; i < products.size(); ++i) CHECK(products[i] == products[0]);
 }

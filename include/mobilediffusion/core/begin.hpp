@@ -14,7 +14,13 @@ of kernels: compile what includes this library without it, or define MOBILEDIFFU
 // The set of simd::Isa whose instructions this unit was allowed, as supported() asks for them, and uses: who has AVX512_FP16 is
 // Intel's (Zen 5 has none), where dot products of bf16 are slower than fp32 (simd::preferred).
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && !defined(__AVX512FP16__)
+#if (defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__)) || \
+    (defined(__AMXTILE__) && defined(__AMXBF16__) && defined(__AMXINT8__)) /* clang 14 */
+#define MOBILEDIFFUSION_AMX 1
+#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && defined(MOBILEDIFFUSION_AMX)
+#define MOBILEDIFFUSION_COMPILED_ISA amx
+#elif defined(__AVX512VNNI__) && defined(__AVX512BF16__) && !defined(__AVX512FP16__)
 #define MOBILEDIFFUSION_COMPILED_ISA avx512_bf16_vnni
 #elif defined(__AVX512VNNI__)
 #define MOBILEDIFFUSION_COMPILED_ISA avx512_vnni
@@ -50,6 +56,8 @@ of kernels: compile what includes this library without it, or define MOBILEDIFFU
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(dispatch)
 #elif defined(__AVX512F__) && !(defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__))
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512f)
+#elif defined(MOBILEDIFFUSION_AMX_STAND_IN)
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(amx_stand_in)
 #elif defined(__AVX512BF16__) && !defined(__AVX512VNNI__) && !defined(__AVX512FP16__)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512_bf16)
 #elif defined(__AVX2__) && !defined(__FMA__)

@@ -16,6 +16,7 @@
 #include "../core/executor.hpp"
 #include "../simd/dot_bf16.hpp"
 #include "arguments.hpp"
+#include "matmul_amx.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
@@ -144,6 +145,23 @@ inline void attention_pairs_across(const float* from, std::size_t from_ld, std::
     }
 }
 
+// Up to the next whole tile of the processor's, words of k follow that are zero on both sides.
+inline constexpr std::size_t attention_tiled(std::size_t words) {
+  return simd::has_tiles ? (words + simd::tile_side - 1) / simd::tile_side * simd::tile_side : words;
+}
+// from [rows][ld] to [columns][attention_tiled(rows)], words; columns: a multiple of the width.
+inline void attention_turn(const float* from, std::size_t ld, std::size_t rows, std::size_t columns, float* to) {
+  using simd::width;
+  const std::size_t tiled = attention_tiled(rows);
+  for (std::size_t i = 0; i < rows; i += width)
+    for (std::size_t j = 0; j < columns; j += width) {
+      simd::Batch t[width];
+      for (std::size_t r = 0; r < width; ++r) t[r] = i + r < rows ? simd::load(from + (i + r) * ld + j) : simd::splat(0.0f);
+      simd::transpose(t);
+      for (std::size_t c = 0; c < width; ++c) simd::store(to + (j + c) * tiled + i, t[c]);
+    }
+}
+
 // Query first + i does not see keys later than itself: their scores become value.
 inline void attention_mask(float* scores, std::size_t ld, std::size_t first_query, std::size_t queries, std::size_t first_key,
                            std::size_t keys, float value) {
@@ -184,14 +202,15 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   const bool softmax = is_softmax(shape.kind), pairs = shape.bf16 && simd::has_dot_bf16;
 
   ex.parallel_for(shape.batch * shape.heads * blocks, grain, [&](std::size_t begin, std::size_t end, int thread) {
-    float* queries_t = ex.scratch(thread);                        // [d][lanes], scaled
-    float* sums = queries_t + d * attention_queries;              // [attention_queries][columns]
-    float* scores = sums + attention_queries * columns;           // [attention_keys][lanes], then probabilities
-    float* values = scores + attention_keys * attention_queries;  // [attention_keys][columns]
-    float* maximum = values + attention_keys * columns;           // [lanes]
-    float* total = maximum + attention_queries;                   // [lanes]
-    float* rescale = total + attention_queries;                   // [lanes]
-    float* keys = rescale + attention_queries;                    // [attention_keys][key_words], in bf16
+    const simd::Tiles registers(pairs);
+    float* queries_t = ex.scratch(thread);                                          // [d][lanes], scaled
+    float* sums = queries_t + std::max(d, attention_tiled(1)) * attention_queries;  // [attention_queries][columns]
+    float* scores = sums + attention_queries * columns;                             // [attention_keys][lanes], then probabilities
+    float* values = scores + attention_keys * attention_queries;                    // [attention_keys][columns]
+    float* maximum = values + attention_keys * columns;                             // [lanes]
+    float* total = maximum + attention_queries;                                     // [lanes]
+    float* rescale = total + attention_queries;                                     // [lanes]
+    float* keys = rescale + attention_queries;                                      // [attention_keys][key_words], in bf16
     const std::size_t key_words = (columns + 2 * width - 1) / (2 * width) * width;
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
@@ -200,7 +219,11 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
       attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
       if constexpr (simd::has_dot_bf16)
-        if (pairs) attention_pairs_across(queries_t, lanes, d, lanes, queries_t, lanes);
+        if (pairs) {
+          attention_pairs_across(queries_t, lanes, d, lanes, queries_t, lanes);
+          const std::size_t words = (d + 1) / 2;
+          std::fill_n(queries_t + words * lanes, (attention_tiled(words) - words) * lanes, 0.0f);
+        }
       for (std::size_t k0 = 0; k0 < visible; k0 += attention_keys) {
         const std::size_t nk = std::min(attention_keys, visible - k0);
         const bool first = k0 == 0;
@@ -208,7 +231,10 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
         if constexpr (simd::has_dot_bf16) {
           if (pairs) {
             const std::size_t words = attention_pairs_along(key, k_ld, nk, d, keys, key_words);
-            attention_product<true>(nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
+            if constexpr (simd::has_tiles)  // rows of keys beyond the last are what they were, and so are their scores
+              multiply_whole_tiles(attention_padded(nk), lanes, attention_tiled(words), keys, key_words, queries_t, lanes, scores,
+                                   lanes, false);
+            else attention_product<true>(nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
           }
         }
         if (!pairs) attention_product(nk, lanes, d, key, k_ld, 1, queries_t, lanes, scores, lanes, false);
@@ -247,7 +273,15 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
           if (pairs) {
             attention_pairs_across(scores, lanes, nk, lanes, scores, lanes);
             attention_pairs_across(value, v_ld, nk, d, values, columns);
-            attention_product<true>(nq, columns, (nk + 1) / 2, scores, 1, lanes, values, columns, sums, columns, !first);
+            const std::size_t words = (nk + 1) / 2, tiled = attention_tiled(words);
+            if constexpr (simd::has_tiles) {
+              float* const turned = scores + attention_keys / 2 * lanes;  // the words have left half of the scores free
+              attention_turn(scores, lanes, words, lanes, turned);
+              std::fill_n(values + words * columns, (tiled - words) * columns, 0.0f);
+              multiply_whole_tiles(lanes, columns, tiled, turned, tiled, values, columns, sums, columns, !first);
+            } else {
+              attention_product<true>(nq, columns, words, scores, 1, lanes, values, columns, sums, columns, !first);
+            }
           }
         }
         if (!pairs) {

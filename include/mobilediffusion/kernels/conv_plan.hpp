@@ -29,7 +29,8 @@ namespace detail {
 inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 3 * 1024 * 1024;
 
 struct WinogradPlan {
-  // Rows of the largest register tile: no product should end in a low one, and weights are worth to be read for two of them.
+  // Rows of the largest tile of vectors: no product should end in a low one, and weights are worth to be read for two of them.
+  // AMX's tiles of 16 rows are thus filled to 88 % at least, and more where many tiles pass together.
   static constexpr std::size_t rows = 14;
   std::size_t side, points;  // of a tile of outputs; matrices
   std::size_t down, across, tiles;
@@ -60,7 +61,9 @@ struct WinogradPlan {
  private:
   constexpr void divide(std::size_t n) {
     chunk = std::min(tiles, n);
-    const std::size_t panels = (chunk + rows - 1) / rows * rows * ((channels_ + 31) / 32 * 32) / 2;  // of bf16
+    // Of bf16, for the instruction set whose panels are highest.
+    const std::size_t height = std::max((chunk + rows - 1) / rows * rows, (chunk + 31) / 32 * 32);
+    const std::size_t panels = height * ((channels_ + 31) / 32 * 32) / 2;
     in_point = aligned(std::max(chunk * channels_, panels)) + 16;
     out_point = aligned(chunk * outputs_) + 16;
   }

@@ -17,6 +17,7 @@
 #include "../core/executor.hpp"
 #include "../core/param.hpp"
 #include "column_sums.hpp"
+#include "matmul_amx.hpp"
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
 #include "operand.hpp"
@@ -32,7 +33,8 @@ inline constexpr std::size_t most_depth = block_depth(Format::fp32);
 inline constexpr std::size_t most_columns = 768;
 static_assert(most_columns % panel == 0 && most_depth % simd::width == 0 && block_depth(Format::int8) <= most_depth);
 // What a product takes of a thread's scratch.
-inline constexpr std::size_t product_floats = block_words + tile_rows * most_depth + 2 * most_columns + 2 * most_depth;
+inline constexpr std::size_t most_rows = std::max(panel_rows<Format::fp32>, panel_rows<Format::bf16>);
+inline constexpr std::size_t product_floats = block_words + most_rows * most_depth + 2 * most_columns + 2 * most_depth;
 static_assert(product_floats <= Executor::scratch_floats);
 
 // C, whose row i is an image's pixel (y, x) where a grid is given: pixels of every second row and column, for example.
@@ -63,7 +65,7 @@ struct Rectangle {
 template <Format F>
 void multiply(const Product& p, const Rectangle& area, float* scratch) {
   using simd::width;
-  constexpr std::size_t pair = pairing<F>;
+  constexpr std::size_t pair = pairing<F>, tile_rows = panel_rows<F>;
   const std::size_t block_k = k_block(p.k, pair);
   const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
@@ -107,6 +109,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
             bias_offset[r] = e.rows_per_bias == SIZE_MAX ? 0 : (i + r) / e.rows_per_bias * p.n;
         Target t{};
         t.residual_ld = e.residual_ld;
+        t.c_ld = p.c.grid_w == 0 ? p.c.ld : 0;
         t.add = !first || e.accumulate;
         // The next rows of A come nearer while this panel is multiplied, a few lines with every tile.
         const std::size_t next_rows = p.a_along && p.a.is_dense() ? std::min(tile_rows, row_end - i - rows) : 0;
@@ -122,8 +125,9 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
             t.b_scale = p.b.data() + (n0 + j) / tile_columns * packed.floats;
             t.b_sum = t.b_scale + (1 + k0 / block_k) * tile_columns;
           }
+          // `height` rows from row r on: all of the panel's at once where the processor has tiles.
           for (std::size_t r = 0, height; r < rows; r += height) {
-            height = tile_height(rows - r);
+            height = on_tiles<F> ? rows : tile_height(rows - r);
             t.c_offset = c_offset + r;
             t.bias_offset = bias_offset + r;
             if constexpr (F == Format::int8) {
@@ -131,7 +135,9 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
               t.a_low = a_low + r;
             }
             if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
-            tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a + r * width, b + j / tile_columns * b_stride, t);
+            const float* const b_panel = b + j / tile_columns * b_stride;
+            if constexpr (on_tiles<F>) multiply_tiles<F>(rows, depth, a, b_panel, t);
+            else tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a + r * width, b_panel, t);
           }
         }
       }
@@ -171,6 +177,7 @@ inline void run(const Executor& ex, const Product& p) {
                         : ex.precision() == Precision::bf16 ? Format::bf16
                                                             : Format::fp32;
   ex.parallel_for(grid_m * grid_n, 1, [&](std::size_t begin, std::size_t end, int thread) {
+    const simd::Tiles registers(format != Format::fp32);
     for (std::size_t part = begin; part < end; ++part) {
       const std::size_t im = part / grid_n, in = part % grid_n;
       Rectangle area{};

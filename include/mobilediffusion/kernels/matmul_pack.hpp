@@ -37,10 +37,12 @@ simd::Batch words_across(const float* k0, [[maybe_unused]] const float* k1, std:
 // Where row i's word of k is in panels [rows / tile_rows][depth / width][tile_rows][width] that are `panel` floats apart.
 template <Format F>
 constexpr std::size_t panel_offset(std::size_t i, std::size_t k, std::size_t panel) {
+  constexpr std::size_t tile_rows = panel_rows<F>;
   return i / tile_rows * panel + k / pairing<F> / simd::width * tile_rows * simd::width + i % tile_rows * simd::width;
 }
 template <Format F>
 constexpr std::size_t panel_floats(std::size_t columns) {
+  constexpr std::size_t tile_rows = panel_rows<F>;
   return (columns + pairing<F> * simd::width - 1) / (pairing<F> * simd::width) * tile_rows * simd::width;
 }
 
@@ -62,6 +64,7 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
 template <Format F>
 void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                   float* buffer) {
+  constexpr std::size_t tile_rows = panel_rows<F>;
   using simd::width;
   constexpr std::size_t step = width * pairing<F>;
   if (k0 == k1) return;
@@ -102,6 +105,7 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
 // The same as bytes of each row's own range: x = scale q + low, q in [0, 255], the range always with 0. Sets scale and low.
 inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                              float* buffer, float* scale, float* low) {
+  constexpr std::size_t tile_rows = panel_rows<Format::int8>;
   using simd::Batch;
   using simd::width;
   constexpr std::size_t step = 4 * width;
@@ -134,6 +138,7 @@ inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows
 // The same from A^T, dense: the runs go across k. m has K rows.
 template <Format F>
 void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out) {
+  constexpr std::size_t tile_rows = panel_rows<F>;
   using simd::width;
   constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
   const std::size_t ld = m.ld();

@@ -12,6 +12,7 @@
 #include "../core/number_formats.hpp"
 #include "../simd/dot_bf16.hpp"
 #include "../simd/dot_int8.hpp"
+#include "../simd/tiles.hpp"
 #include "arguments.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
@@ -35,10 +36,18 @@ inline constexpr std::size_t tile_rows = 6;
 inline constexpr std::size_t tile_vectors = 2;
 inline constexpr std::size_t tile_columns = tile_vectors * simd::width;
 
+// Whether the processor's tiles multiply this format (matmul_amx.hpp), and the rows of a panel of A: two of them high, or as
+// high as the tile of vectors.
+template <Format F>
+inline constexpr bool on_tiles = simd::has_tiles&& pairing<F> > 1;
+template <Format F>
+inline constexpr std::size_t panel_rows = on_tiles<F> ? 2 * simd::tile_side : tile_rows;
+
 // Where a tile goes, row by row: offsets are those of the tile's rows.
 struct Target {
   float* c;
   const std::size_t* c_offset;
+  std::size_t c_ld;     // between neighbouring rows, or 0 where they are not equally far apart
   std::size_t columns;  // at most the tile's
   bool add;             // to what is in c: a later block of K, or accumulation
   const float* bias;    // or nullptr

@@ -109,7 +109,7 @@ struct UpTo {
 // Whether inputs are kept in the panels that the products read: half the memory, and packed once for all columns.
 template <Format F>
 inline constexpr bool winograd_panels = pairing<F> == 2;
-static_assert(!winograd_panels<Format::bf16> || WinogradPlan::rows == tile_rows);
+static_assert(!winograd_panels<Format::bf16> || WinogradPlan::rows == panel_rows<Format::bf16> || on_tiles<Format::bf16>);
 
 // The inputs of tile i of a chunk into v [points][in_point]: rows, or panels.
 template <std::size_t Side, Format F>
@@ -197,6 +197,7 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
 
   if (plan.own) {
     ex.parallel_for(plan.tiles, 4, [&](std::size_t begin, std::size_t end, int thread) {
+      const simd::Tiles registers(on_tiles<F>);
       float *const work = ex.scratch(thread), *const v = work + winograd_offset, *const m = v + plan.points * plan.in_point;
       for (std::size_t t0 = begin; t0 < end; t0 += plan.chunk) {
         const std::size_t n = std::min(plan.chunk, end - t0);
@@ -213,6 +214,7 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
     const std::size_t n = std::min(plan.chunk, plan.tiles - t0);
     ex.parallel_for(n, 4, [&](std::size_t begin, std::size_t end, int) { gather(t0, begin, end, v); });
     ex.parallel_for(plan.points * parts, 1, [&](std::size_t begin, std::size_t end, int thread) {
+      const simd::Tiles registers(on_tiles<F>);
       for (std::size_t i = begin; i < end; ++i)
         product(i / parts, n, panels * (i % parts) / parts, panels * (i % parts + 1) / parts, v, m, ex.scratch(thread));
     });

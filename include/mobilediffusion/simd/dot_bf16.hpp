@@ -15,9 +15,10 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
-// Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16, but for Intel's: begin.hpp).
+// Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16, but for Intel's: begin.hpp;
+// or AMX, whose tiles take the place of that instruction).
 // Elsewhere bf16 products are emulated: operands rounded to bf16, kept and multiplied as fp32.
-#if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
+#if defined(__AVX512BF16__) && (!defined(__AVX512FP16__) || defined(MOBILEDIFFUSION_AMX))
 inline constexpr bool has_dot_bf16 = true;
 #else
 inline constexpr bool has_dot_bf16 = false;
@@ -39,7 +40,7 @@ inline Batch round_bf16(Batch x) {
 inline Batch first_bf16(Batch pairs) { return from_bits(shift_left<16>(to_bits(pairs))); }
 inline Batch second_bf16(Batch pairs) { return from_bits(to_bits(pairs) & Integers(-0x10000)); }
 
-#if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
+#if defined(__AVX512BF16__) && (!defined(__AVX512FP16__) || defined(MOBILEDIFFUSION_AMX))
 // Lane j = (x[2j], x[2j + 1]) where x is low followed by high.
 inline Batch pairs_along(Batch low, Batch high) {
 #if defined(__clang__) && __clang_major__ == 16  // it crashes over its own type of bf16 vectors in the intrinsics
