@@ -13,6 +13,7 @@
 #include "mobilediffusion/core/memory.hpp"
 #include "mobilediffusion/simd/dot_bf16.hpp"
 #include "mobilediffusion/simd/dot_int8.hpp"
+#include "mobilediffusion/simd/tiles.hpp"
 
 namespace bench {
 
@@ -45,23 +46,58 @@ template <class Vector, class Step, class Sum>
   for (int i = 0; i < 12; ++i) result += total(sum[i]);
   return result;
 }
-// load(p): operands from memory, so that nothing is known to the compiler.
-template <class Load, class Step, class Sum>
-double rate(const md::Executor& ex, double macs_per_step, Load load, Step step, Sum total) {
-  constexpr std::size_t rounds = 1'000'000;
+// The best of five runs of work() on each thread, of so many multiply-accumulates.
+template <class Work>
+double best_rate(const md::Executor& ex, double macs, Work work) {
   std::vector<double> rates;
   for (int repetition = 0; repetition < 5; ++repetition) {
     const double start = now(ex);
     ex.parallel_for(static_cast<std::size_t>(ex.threads()), 1, [&](std::size_t begin, std::size_t end, int) {
-      for (std::size_t i = begin; i < end; ++i) {
-        alignas(64) static volatile float source[md::simd::width] = {};
-        volatile float sink = chains(rounds, load(const_cast<const float*>(source)), step, total);
-        static_cast<void>(sink);
-      }
+      for (std::size_t i = begin; i < end; ++i) work();
     });
-    rates.push_back(macs_per_step * 12 * static_cast<double>(rounds) * ex.threads() / (now(ex) - start));
+    rates.push_back(macs * ex.threads() / (now(ex) - start));
   }
   return *std::max_element(rates.begin(), rates.end());
+}
+// load(p): operands from memory, so that nothing is known to the compiler.
+template <class Load, class Step, class Sum>
+double rate(const md::Executor& ex, double macs_per_step, Load load, Step step, Sum total) {
+  constexpr std::size_t rounds = 1'000'000;
+  return best_rate(ex, macs_per_step * 12 * static_cast<double>(rounds), [&] {
+    alignas(64) static volatile float source[md::simd::width] = {};
+    volatile float sink = chains(rounds, load(const_cast<const float*>(source)), step, total);
+    static_cast<void>(sink);
+  });
+}
+// AMX's tiles, with the kernels' four sums; and with the loads of their inner loop, two tiles of either side, from the
+// first-level cache.
+template <bool Bytes, bool Loads>
+double tile_rate(const md::Executor& ex) {
+  namespace simd = md::simd;
+  constexpr std::size_t rounds = 250'000, side = simd::tile_side;
+  return best_rate(ex, 4.0 * side * side * side * (Bytes ? 4 : 2) * static_cast<double>(rounds), [] {
+    alignas(64) static const float zeros[4 * side * side] = {};
+    const simd::Tiles registers(true);
+    for (std::size_t r = 0; r < rounds; ++r) {
+      if constexpr (Loads) {
+        simd::load_tile<4>(zeros, 4 * side);
+        simd::load_tile<5>(zeros + side * side, 4 * side);
+        simd::load_tile<6>(zeros + 2 * side * side, 8 * side);
+        simd::load_tile<7>(zeros + 2 * side * side + side, 8 * side);
+      }
+      if constexpr (Bytes) {
+        simd::dot_tiles_int8<0, 4, 6>();
+        simd::dot_tiles_int8<1, 4, 7>();
+        simd::dot_tiles_int8<2, 5, 6>();
+        simd::dot_tiles_int8<3, 5, 7>();
+      } else {
+        simd::dot_tiles_bf16<0, 4, 6>();
+        simd::dot_tiles_bf16<1, 4, 7>();
+        simd::dot_tiles_bf16<2, 5, 6>();
+        simd::dot_tiles_bf16<3, 5, 7>();
+      }
+    }
+  });
 }
 }  // namespace detail
 
@@ -84,6 +120,11 @@ inline Peak measure_peak(const md::Executor& ex) {
   const double lanes = static_cast<double>(simd::width);
   peak.fp32 = detail::rate(
       ex, lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::fma(a, b, c); }, simd::sum);
+  if constexpr (simd::has_tiles) {
+    peak.bf16 = detail::tile_rate<false, false>(ex);
+    peak.int8 = detail::tile_rate<true, false>(ex);
+    return peak;
+  }
   if constexpr (simd::has_dot_bf16)
     peak.bf16 = detail::rate(
         ex, 2 * lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::dot_bf16(a, b, c); },
