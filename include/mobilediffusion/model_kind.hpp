@@ -27,6 +27,7 @@
 #include "io/json.hpp"
 #include "io/ldm_checkpoint.hpp"
 #include "io/lora_names.hpp"
+#include "io/vae_file.hpp"
 #include "io/weight_files.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -369,10 +370,12 @@ inline ModelKind judge_ldm(const LdmCheckpoint& checkpoint) {
     if (checkpoint.has(part)) kind.parts.emplace_back(name);
   if (checkpoint.has(Part::unet)) judge_unet(checkpoint.part(Part::unet), kind);
   else if (checkpoint.has(Part::text_encoder)) judge_text_encoder(checkpoint.part(Part::text_encoder), kind);
-  kind.contents = kind.parts.size() > 1        ? Contents::model
-                  : checkpoint.has(Part::unet) ? Contents::unet
-                  : checkpoint.has(Part::vae)  ? Contents::vae
-                                               : Contents::text_encoder;
+  const bool has_vae = checkpoint.has(Part::vae);
+  kind.contents = kind.parts.size() > 1                     ? Contents::model
+                  : checkpoint.has(Part::unet)              ? Contents::unet
+                  : !has_vae                                ? Contents::text_encoder
+                  : is_tiny_vae(checkpoint.part(Part::vae)) ? Contents::tiny_vae
+                                                            : Contents::vae;
   // Training counted steps. That of 2.0 base, which predicts noise, ended at this one; diffusers goes by it too.
   if (kind.family == Family::sd2 && read_whole_number(file, "global_step") == 875000) kind.prediction = Prediction::epsilon;
   if (const auto stated = stated_prediction(file)) kind.prediction = stated;

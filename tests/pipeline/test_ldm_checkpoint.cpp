@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // One-file checkpoints of the LDM layout: the same weights as in a folder, in every storage, and every way in which one can be
 // wrong.
+#include <array>
 #include <bit>
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <span>
+#include <string_view>
 
 #include "../io/clip_files.hpp"
 #include "../io/temporary_folder.hpp"
 #include "catch.hpp"
 #include "ldm_files.hpp"
+#include "mobilediffusion/io/vae_file.hpp"
+#include "mobilediffusion/model_kind.hpp"
 #include "mobilediffusion/model_source.hpp"
 #include "model_files.hpp"
 
@@ -165,13 +170,21 @@ TEST_CASE("another autoencoder takes the place of the model's own, by any of its
   std::erase_if(ldm, [](const auto& t) { return !t.name.starts_with("first_stage_model."); });
   for (auto& t : ldm) t.name.erase(0, std::string_view("first_stage_model.").size());
   write_safetensors(folder / "ldm_vae.safetensors", ldm);
+  other.write(folder / "own_other.safetensors", Dtype::f32);
+  for (auto* tensors : {&vae, &ldm})  // as some tools export it
+    for (auto& t : *tensors) t.name.insert(0, "vae.");
+  write_safetensors(folder / "named.safetensors", vae);
+  write_safetensors(folder / "named_ldm.safetensors", ldm);
+  for (const char* at : {"named.safetensors", "named_ldm.safetensors"})
+    CHECK(identify(folder / at).contents == ModelKind::Contents::vae);
 
   RandomModel<toy> mixed;
   const auto to = reflect::leafs(mixed.weights.vae), from = reflect::leafs(other.weights.vae);
   for (std::size_t i = 0; i < to.size(); ++i) std::copy_n(from[i].data(), from[i].type->storage, to[i].data());
   write_safetensors(folder / "mixed.safetensors", checkpoint(mixed.weights));
   const auto expected = read_all(ModelSource<toy>(folder / "mixed.safetensors"));
-  for (const char* from_here : {"whole", "alone", "vae.safetensors", "other.safetensors", "ldm_vae.safetensors"}) {
+  for (const char* from_here : {"whole", "alone", "vae.safetensors", "other.safetensors", "ldm_vae.safetensors",
+                                "named.safetensors", "named_ldm.safetensors", "own_other.safetensors"}) {
     CAPTURE(from_here);
     CHECK((read_all(ModelSource<toy>(ModelPaths{.model = file, .vae = folder / from_here})) == expected));
   }
@@ -186,9 +199,13 @@ TEST_CASE("another autoencoder takes the place of the model's own, by any of its
   const auto refusal = [&](const char* from_here) {
     return error_of([&] { ModelSource<toy> source(ModelPaths{.model = file, .vae = folder / from_here}); });
   };
+  const std::string last = vae.back().name;
   vae.pop_back();
+  write_safetensors(folder / "named.safetensors", vae);
+  expect(refusal("named.safetensors"), "named.safetensors\": tensor \"" + last + "\"");
+  for (auto& t : vae) t.name.erase(0, 4);
   write_safetensors(folder / "vae.safetensors", vae);
-  expect(refusal("vae.safetensors"), "vae.safetensors\": tensor");
+  expect(refusal("vae.safetensors"), "vae.safetensors\": tensor \"" + last.substr(4) + "\"");
   expect(refusal("rest.safetensors"), "expected an autoencoder, found none");
   expect(refusal("nowhere"), "nowhere\": cannot open");
   write_file(folder / "alone/config.json", R"({"_class_name": "AutoencoderTiny"})");
@@ -196,18 +213,22 @@ TEST_CASE("another autoencoder takes the place of the model's own, by any of its
 }
 
 TEST_CASE("TAESD's own numbers are those of a sequence, whose decoder begins with a layer that has no weights", "[pipeline]") {
-  using detail::tiny_vae_name;
   for (const auto& [own, theirs] : {std::pair("encoder.0.weight", "encoder.layers.0.weight"),
                                     {"encoder.13.conv.4.bias", "encoder.layers.13.conv.4.bias"},
                                     {"decoder.1.weight", "decoder.layers.0.weight"},
                                     {"decoder.19.bias", "decoder.layers.18.bias"}}) {
-    CHECK(tiny_vae_name(own) == theirs);
-    CHECK(tiny_vae_name(theirs, true) == own);
-    CHECK(tiny_vae_name(theirs) == theirs);
+    const std::array<std::string_view, 2> names{own, theirs};
+    const detail::LdmNames translation = detail::ldm_vae_names(std::span(names).first(1));
+    CHECK(translation.to_diffusers(own) == theirs);
+    CHECK(translation.to_ldm(theirs) == own);
+    CHECK(detail::ldm_vae_names(std::span(names).last(1)).to_diffusers(theirs) == theirs);
   }
-  for (const char* none :
-       {"decoder.0.weight", "decoder.conv_in.weight", "quant_conv.bias", "encoder.", "encoder.3", "decoder.-1.x"})
-    CHECK(tiny_vae_name(none) == none);
+  for (const std::string_view none : {"decoder.0.weight", "decoder.conv_in.weight", "decoder.conv_norm_out.weight",
+                                      "quant_conv.bias", "encoder.", "encoder.3", "decoder.-1.x"}) {
+    const detail::LdmNames translation = detail::ldm_vae_names(std::span(&none, 1));
+    CHECK(translation.to_diffusers(none) == none);
+    CHECK(translation.to_ldm(none) == none);
+  }
 }
 
 TEST_CASE("a one-file checkpoint that is not the model is refused by the file's own names", "[pipeline]") {

@@ -193,9 +193,12 @@ TEST_CASE("files say what they are", "[pipeline][kind]") {
         "a UNet alone: Stable Diffusion 2.x, an unknown variant");
   CHECK(text_of({{"decoder.conv_in.weight", {1}}}) == "an autoencoder alone");
   CHECK(text_of({{"encoder.down.0.block.0.norm1.bias", {1}}}) == "an autoencoder alone");
-  CHECK(text_of({{"first_stage_model.decoder.conv_in.weight", {1}}}) == "an autoencoder alone");
-  for (const char* name : {"encoder.layers.0.weight", "decoder.layers.0.weight", "1.conv.0.weight", "3.conv.0.weight",
-                           "encoder.1.conv.0.bias", "decoder.3.conv.2.weight"})
+  for (const char* name :
+       {"first_stage_model.decoder.conv_in.weight", "vae.decoder.conv_in.weight", "vae.encoder.down.0.block.0.x"})
+    CHECK(text_of({{name, {1}}}) == "an autoencoder alone");
+  for (const char* name :
+       {"encoder.layers.0.weight", "decoder.layers.0.weight", "1.conv.0.weight", "3.conv.0.weight", "encoder.1.conv.0.bias",
+        "decoder.3.conv.2.weight", "vae.decoder.3.conv.0.weight", "first_stage_model.decoder.layers.0.weight"})
     CHECK(text_of({{name, {1}}}) == "a tiny autoencoder (TAESD) alone");
   CHECK(text_of({{"text_model.embeddings.token_embedding.weight", {2, 1024}}}) == "a text encoder alone: Stable Diffusion 2.x");
   CHECK(text_of({{"cond_stage_model.model.token_embedding.weight", {2, 1024}}}) == "a text encoder alone: Stable Diffusion 2.x");

@@ -23,12 +23,16 @@ class LdmCheckpoint {
  public:
   using Part = detail::LdmPart;
 
-  // Whether a file is one, or a single network of one under the names of this layout. Models of this library have a "vae." too.
+  // Whether a file is one, or a single network of one under the names of this layout. Models of this library have a "vae." too,
+  // and more beside it.
   static bool is_one(const SafetensorsFile& file) {
-    return std::any_of(file.tensors().begin(), file.tensors().end(), [](const TensorView& t) {
+    const std::span<const TensorView> tensors = file.tensors();
+    const bool vae_alone =
+        std::all_of(tensors.begin(), tensors.end(), [](const TensorView& t) { return t.name.starts_with("vae."); });
+    return std::any_of(tensors.begin(), tensors.end(), [&](const TensorView& t) {
       const detail::LdmTensor parsed = detail::parse_ldm_name(t.name);
       return parsed.part != Part::unknown && parsed.part != Part::ignored &&
-             (parsed.prefix.empty() ? is_own(parsed.name) : parsed.prefix != "vae.");
+             (parsed.prefix.empty() ? is_own(parsed.name) : parsed.prefix != "vae." || vae_alone);
     });
   }
 

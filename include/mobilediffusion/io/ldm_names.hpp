@@ -221,6 +221,8 @@ inline LdmNames ldm_unet_names(const LdmBlocks& blocks) {
 }
 
 // names: of the autoencoder's tensors. diffusers counts the decoder's levels from the latents, this layout from the picture.
+// Names of diffusers stay. TAESD's own numbering, encoder.3.conv.0.weight and decoder.4.conv.0.weight, is that of a sequence; its
+// decoder's begins with a layer that diffusers does not count.
 inline LdmNames ldm_vae_names(std::span<const std::string_view> names) {
   std::size_t levels = 0;
   std::set<std::pair<bool, std::pair<std::size_t, std::size_t>>> resnets;  // of the decoder, level, which
@@ -251,6 +253,11 @@ inline LdmNames ldm_vae_names(std::span<const std::string_view> names) {
     out.add(join({"decoder.up.", l, ".upsample"}), level_name(true, l) + ".upsamplers.0");
   }
   for (const std::string half : {"encoder.", "decoder."}) {
+    const std::size_t uncounted = half == "decoder." ? 1 : 0;
+    for (const std::string_view name : names)
+      if (const auto layer = name.starts_with(half) ? cut_number(name.substr(half.size())) : std::nullopt)
+        if (layer->first >= uncounted) out.add(join({half, layer->first}), join({half, "layers.", layer->first - uncounted}));
+    if (levels == 0) continue;
     out.add(half + "norm_out", half + "conv_norm_out");
     out.add(half + "mid.block_1", half + "mid_block.resnets.0");
     out.add(half + "mid.block_2", half + "mid_block.resnets.1");
