@@ -36,13 +36,23 @@ const json sd21_unet = [] {
   j["conv_in_kernel"] = 3;
   return j;
 }();
-const json sdxs_unet = [] {
-  json j = sd21_unet;
-  j["attention_head_dim"] = {5, 10, 20};
-  j["only_cross_attention"] = {true, false, false};
-  j["mid_block_type"] = nullptr;
-  return j;
-}();
+// IDKiro/sdxs-512-0.9
+const json sdxs_unet = json::parse(R"({"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.23.1", "act_fn": "silu",
+    "addition_embed_type": null, "addition_embed_type_num_heads": 64, "addition_time_embed_dim": null,
+    "attention_head_dim": [8, 8, 8], "attention_type": "default", "block_out_channels": [320, 640, 1280],
+    "center_input_sample": false, "class_embed_type": null, "class_embeddings_concat": false, "conv_in_kernel": 3,
+    "conv_out_kernel": 3, "cross_attention_dim": 1024, "cross_attention_norm": null,
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "downsample_padding": 1,
+    "dropout": 0.0, "dual_cross_attention": false, "encoder_hid_dim": null, "encoder_hid_dim_type": null,
+    "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 1, "mid_block_only_cross_attention": null,
+    "mid_block_scale_factor": 1, "mid_block_type": null, "norm_eps": 1e-05, "norm_num_groups": 32, "num_attention_heads": null,
+    "num_class_embeds": null, "only_cross_attention": [true, false, false], "out_channels": 4,
+    "projection_class_embeddings_input_dim": null, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": false,
+    "resnet_time_scale_shift": "default", "reverse_transformer_layers_per_block": null, "sample_size": 64,
+    "time_cond_proj_dim": null, "time_embedding_act_fn": null, "time_embedding_dim": null, "time_embedding_type": "positional",
+    "timestep_post_act": null, "transformer_layers_per_block": 1,
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"], "upcast_attention": null,
+    "use_linear_projection": true})");
 const json sd_vae = json::parse(R"({"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
     "down_block_types": ["DownEncoderBlock2D"], "force_upcast": true, "in_channels": 3, "latent_channels": 4,
     "latents_mean": null, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3, "sample_size": 512,
@@ -130,8 +140,8 @@ TEST_CASE("a UNet's configuration that contradicts the preset is refused by the 
   expect(unet("mid_block_only_cross_attention", true), "mid_block_only_cross_attention: expected false, found true");
   expect(refusal(detail::check_unet_config, with(sdxs_unet, "only_cross_attention", false), presets::sdxs_512_09.unet),
          "only_cross_attention: expected true at level 0, found false");
-  expect(refusal(detail::check_unet_config, with(sdxs_unet, "attention_head_dim", {1, 10, 20}), presets::sdxs_512_09.unet),
-         "attention_head_dim: expected 5 heads at level 0, found [1,10,20]");
+  expect(refusal(detail::check_unet_config, with(sdxs_unet, "attention_head_dim", {5, 10, 20}), presets::sdxs_512_09.unet),
+         "attention_head_dim: expected 8 heads at level 0, found [5,10,20]");
   expect(refusal(detail::check_unet_config, sd15_unet, presets::lcm_dreamshaper.unet),
          "time_cond_proj_dim: expected 256, found none, which means null");
   expect(unet("resnet_time_scale_shift", "scale_shift"), "resnet_time_scale_shift: ");

@@ -192,7 +192,8 @@ inline constexpr ModelConfig small_sd = bk_sdm_base;
 inline constexpr ModelConfig tiny_sd = bk_sdm_tiny;
 
 // SDXS (arXiv 2403.16627): one step, and a tiny autoencoder. The layout of bk_sdm_tiny, without transformers at 64x64
-// (SDXS-512-DreamShaper), or with transformers there both of whose attentions read the text (SDXS-512-0.9).
+// (SDXS-512-DreamShaper), or with transformers there both of whose attentions read the text (SDXS-512-0.9, of SD-Turbo's widths
+// but with eight heads at every level).
 inline constexpr ModelConfig sdxs_512_dreamshaper = [] {
   ModelConfig m = detail::in_one_step(bk_sdm_tiny);
   m.unet.stages[0].down_transformers = m.unet.stages[0].up_transformers = {};
@@ -200,6 +201,8 @@ inline constexpr ModelConfig sdxs_512_dreamshaper = [] {
 }();
 inline constexpr ModelConfig sdxs_512_09 = [] {
   ModelConfig m = detail::in_one_step(bk_sdm_v2_tiny);
+  m.unet.attention.head_dim = 0;
+  m.unet.attention.heads = bk_sdm_tiny.unet.attention.heads;
   StageConfig& s = m.unet.stages[0];
   for (std::size_t i = 0; i < s.up_resnets; ++i) {
     if (i < s.down_resnets) s.down_transformers[i].self_reads_context = true;
@@ -253,28 +256,27 @@ inline constexpr ModelConfig ssd_1b = [] {
 }();
 
 // Stable Diffusion in small, for tests: its structure and its vocabulary, 64x64 pictures.
-inline constexpr ModelConfig sd_toy{
-    .text = {.width = 32, .layers = 2, .heads = 2},
-    .unet = {.height = 8,
-             .width = 8,
-             .levels = 2,
-             .stages = {StageConfig{.channels = 32,
-                                    .down_transformers = {full_blocks(1)},
-                                    .up_transformers = {full_blocks(1), full_blocks(1)}},
-                        StageConfig{.channels = 64}},
-             .middle = {.resnets = 2, .transformer = full_blocks(1)},
-             .attention = {.head_dim = 0, .heads = 2, .shared_kv = false},
-             .feed_forward = {.ratio = 8, .activation = Activation::gelu},
-             .context_width = 32,
-             .groups = 8},
-    .vae = {.height = 64,
-            .width = 64,
-            .encoder_channels = {8, 16, 16, 16},
-            .decoder_channels = {8, 16, 16, 16},
-            .encoder_resnets = 1,
-            .decoder_resnets = 2,
-            .groups = 8},
-    .sampler = {.prediction = Prediction::epsilon, .steps = 4, .guidance_percent = 500}};
+inline constexpr ModelConfig sd_toy{.text = {.width = 32, .layers = 2, .heads = 2},
+                                    .unet = {.height = 8,
+                                             .width = 8,
+                                             .levels = 2,
+                                             .stages = {StageConfig{.channels = 32,
+                                                                    .down_transformers = {full_blocks(1)},
+                                                                    .up_transformers = {full_blocks(1), full_blocks(1)}},
+                                                        StageConfig{.channels = 64}},
+                                             .middle = {.resnets = 2, .transformer = full_blocks(1)},
+                                             .attention = {.head_dim = 0, .heads = 2, .shared_kv = false},
+                                             .feed_forward = {.ratio = 8, .activation = Activation::gelu},
+                                             .context_width = 32,
+                                             .groups = 8},
+                                    .vae = {.height = 64,
+                                            .width = 64,
+                                            .encoder_channels = {8, 16, 16, 16},
+                                            .decoder_channels = {8, 16, 16, 16},
+                                            .encoder_resnets = 1,
+                                            .decoder_resnets = 2,
+                                            .groups = 8},
+                                    .sampler = {.prediction = Prediction::epsilon, .steps = 4, .guidance_percent = 500}};
 
 // The model that this repository trains and ships: 128x128 pictures of emoji. MobileDiffusion in small: no transformer at the
 // highest latent resolution, cross-attention and feed-forward only at the middle one, full blocks at the lowest, shared keys
