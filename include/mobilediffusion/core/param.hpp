@@ -26,12 +26,17 @@ inline constexpr Format format_of_matrix(std::size_t rows, std::size_t columns, 
   return model == Format::int8 && (rows < panel || columns < 128) ? Format::bf16 : model;
 }
 
+// 32-bit words of K that a panel of packed weights holds for an output; of more than one value an even number, since some
+// instruction sets keep two together.
+inline constexpr std::size_t packed_words(std::size_t columns, Format format) {
+  if (format == Format::fp32) return columns;
+  return format == Format::bf16 ? (columns + 3) / 4 * 2 : (columns + 7) / 8 * 2;
+}
+
 // Floats of a matrix packed in a format (kernels/packed_weights.hpp), whatever the instruction set's tile.
 inline constexpr std::size_t packed_floats(std::size_t rows, std::size_t columns, Format format) {
-  const std::size_t outputs = (rows + panel - 1) / panel * panel;
-  if (format == Format::fp32) return outputs * columns;
-  if (format == Format::bf16) return outputs * ((columns + 1) / 2);
-  const std::size_t words = (columns + 3) / 4;
+  const std::size_t outputs = (rows + panel - 1) / panel * panel, words = packed_words(columns, format);
+  if (format != Format::int8) return outputs * words;
   return outputs * (1 + (words + block_depth(format) - 1) / block_depth(format) + words);
 }
 

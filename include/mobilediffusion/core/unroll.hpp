@@ -20,6 +20,13 @@ constexpr void unroll(F&& f) {
   (std::make_index_sequence<N>{});
 }
 
+// The same for loops over registers: g++ unrolls plain loops over accumulators too late to keep them there.
+template <std::size_t N, class F>
+[[gnu::always_inline]] constexpr void unroll_inlined(F&& f) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) { (f(Index<I>{}), ...); }
+  (std::make_index_sequence<N>{});
+}
+
 // f(Index<N-1>{}), ..., f(Index<0>{})
 template <std::size_t N, class F>
 constexpr void unroll_reversed(F&& f) {

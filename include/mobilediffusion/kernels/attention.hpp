@@ -9,13 +9,15 @@
 #include <cstddef>
 #include <limits>
 #include <string>
-#include <utility>
+#include <type_traits>
 
 #include "../core/activation.hpp"
 #include "../core/error.hpp"
 #include "../core/executor.hpp"
+#include "../core/unroll.hpp"
 #include "../simd/dot_bf16.hpp"
 #include "arguments.hpp"
+#include "attention_arm.hpp"
 #include "matmul_amx.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
@@ -37,35 +39,26 @@ inline constexpr std::size_t attention_tile_rows = 8;
 inline constexpr std::size_t attention_tile_rows = simd::width >= 16 ? 8 : 4;
 #endif
 
-// Calls f(0), ..., f(N - 1) with constants. g++ unrolls plain loops over the accumulators too late to keep them in registers.
-template <std::size_t N, class F>
-[[gnu::always_inline]] inline void attention_unroll(F&& f) {
-  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<std::size_t, I>{}), ...);
-  }
-  (std::make_index_sequence<N>{});
-}
-
 // c[Rows][Vectors * width] (+)= sum over p < depth of a[r * a_row + p * a_step] * b[p * b_ld + ...]; Pairs: of words of two bf16.
 template <bool Pairs, std::size_t Rows, std::size_t Vectors>
 inline void attention_tile(std::size_t depth, const float* a, std::size_t a_row, std::size_t a_step, const float* b,
                            std::size_t b_ld, float* c, std::size_t c_ld, bool accumulate) {
   simd::Batch sum[Rows * Vectors];
-  attention_unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
+  unroll_inlined<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
     sum[i] = accumulate ? simd::load(c + i / Vectors * c_ld + i % Vectors * simd::width) : simd::splat(0.0f);
   });
   for (std::size_t p = 0; p < depth; ++p, a += a_step, b += b_ld) {
     simd::Batch right[Vectors];
-    attention_unroll<Vectors>([&](auto j) __attribute__((always_inline)) { right[j] = simd::load(b + j * simd::width); });
-    attention_unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+    unroll_inlined<Vectors>([&](auto j) __attribute__((always_inline)) { right[j] = simd::load(b + j * simd::width); });
+    unroll_inlined<Rows>([&](auto r) __attribute__((always_inline)) {
       const simd::Batch left = simd::splat(a[r * a_row]);
-      attention_unroll<Vectors>([&](auto j) __attribute__((always_inline)) {
+      unroll_inlined<Vectors>([&](auto j) __attribute__((always_inline)) {
         if constexpr (Pairs) sum[r * Vectors + j] = simd::dot_bf16(left, right[j], sum[r * Vectors + j]);
         else sum[r * Vectors + j] = simd::fma(left, right[j], sum[r * Vectors + j]);
       });
     });
   }
-  attention_unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
+  unroll_inlined<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
     simd::store(c + i / Vectors * c_ld + i % Vectors * simd::width, sum[i]);
   });
 }
@@ -212,6 +205,13 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     float* rescale = total + attention_queries;                                     // [lanes]
     float* keys = rescale + attention_queries;                                      // [attention_keys][key_words], in bf16
     const std::size_t key_words = (columns + 2 * width - 1) / (2 * width) * width;
+    const auto multiply = [&]<bool Pairs>(std::bool_constant<Pairs>, auto... operands) -> void {
+#if defined(__aarch64__)
+      attention_product_in_tiles<Pairs>(operands..., keys + attention_keys * key_words);
+#else
+      attention_product<Pairs>(operands...);
+#endif
+    };
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
       const std::size_t q0 = item % blocks * attention_queries, nq = std::min(attention_queries, shape.queries - q0);
@@ -234,10 +234,10 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
             if constexpr (simd::has_tiles)  // rows of keys beyond the last are what they were, and so are their scores
               multiply_whole_tiles(attention_padded(nk), lanes, attention_tiled(words), keys, key_words, queries_t, lanes, scores,
                                    lanes, false);
-            else attention_product<true>(nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
+            else multiply(std::true_type{}, nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
           }
         }
-        if (!pairs) attention_product(nk, lanes, d, key, k_ld, 1, queries_t, lanes, scores, lanes, false);
+        if (!pairs) multiply(std::false_type{}, nk, lanes, d, key, k_ld, 1, queries_t, lanes, scores, lanes, false);
         if (shape.causal) attention_mask(scores, lanes, q0, nq, k0, nk, attention_masked);
         for (std::size_t i = 0; i < lanes; i += width) {
           float* column = scores + i;
@@ -280,13 +280,13 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
               std::fill_n(values + words * columns, (tiled - words) * columns, 0.0f);
               multiply_whole_tiles(lanes, columns, tiled, turned, tiled, values, columns, sums, columns, !first);
             } else {
-              attention_product<true>(nq, columns, words, scores, 1, lanes, values, columns, sums, columns, !first);
+              multiply(std::true_type{}, nq, columns, words, scores, 1, lanes, values, columns, sums, columns, !first);
             }
           }
         }
         if (!pairs) {
           const AttentionRows rows = attention_rows(value, v_ld, nk, d, values);
-          attention_product(nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
+          multiply(std::false_type{}, nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
         }
       }
       for (std::size_t i = 0; i < nq; ++i) {

@@ -31,7 +31,11 @@ inline constexpr std::size_t winograd_own = 300 * 1024, winograd_shared = 3 * 10
 struct WinogradPlan {
   // Rows of the largest tile of vectors: no product should end in a low one, and weights are worth to be read for two of them.
   // AMX's tiles of 16 rows are thus filled to 88 % at least, and more where many tiles pass together.
+#if defined(__aarch64__)
+  static constexpr std::size_t rows = 12;
+#else
   static constexpr std::size_t rows = 14;
+#endif
   std::size_t side, points;  // of a tile of outputs; matrices
   std::size_t down, across, tiles;
   bool own = false;                         // a thread's own tiles

@@ -82,7 +82,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
     for (std::size_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
       const std::size_t k1 = std::min(p.k, k0 + block_k), depth = (k1 - k0 + pair - 1) / pair;
       const float* b = b_panels;
-      std::size_t b_stride = depth * tile_columns;
+      std::size_t b_stride = b_depth<F>(depth) * tile_columns;
       if (in_place) {
         b_stride = packed.floats;
         b = p.b.data() + n0 / tile_columns * b_stride + packed.words_at(k0);
@@ -137,7 +137,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
             if (first && e.residual != nullptr) t.residual = e.residual + (i + r) * e.residual_ld + n0 + j;
             const float* const b_panel = b + j / tile_columns * b_stride;
             if constexpr (on_tiles<F>) multiply_tiles<F>(rows, depth, a, b_panel, t);
-            else tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a + r * width, b_panel, t);
+            else tiles<F>[(t.columns + width - 1) / width - 1][height / 2](depth, a + a_offset<F>(r), b_panel, t);
           }
         }
       }

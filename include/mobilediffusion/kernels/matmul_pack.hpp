@@ -8,8 +8,8 @@
 #include <cstddef>
 #include <cstring>
 
-#include "matmul_tile.hpp"
 #include "operand.hpp"
+#include "panel_order.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::detail {
 
@@ -34,11 +34,11 @@ simd::Batch words_across(const float* k0, [[maybe_unused]] const float* k1, std:
   else return F == Format::bf16 ? simd::round_bf16(x) : x;
 }
 
-// Where row i's word of k is in panels [rows / tile_rows][depth / width][tile_rows][width] that are `panel` floats apart.
+// Where row i's word of k is in panels that are `panel` floats apart.
 template <Format F>
 constexpr std::size_t panel_offset(std::size_t i, std::size_t k, std::size_t panel) {
   constexpr std::size_t tile_rows = panel_rows<F>;
-  return i / tile_rows * panel + k / pairing<F> / simd::width * tile_rows * simd::width + i % tile_rows * simd::width;
+  return i / tile_rows * panel + a_offset<F>(i % tile_rows, k / pairing<F> / simd::width * simd::width);
 }
 template <Format F>
 constexpr std::size_t panel_floats(std::size_t columns) {
@@ -59,8 +59,8 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
   }
 }
 
-// Rows [row, row + rows), at most a tile's, k in [k0, k1), into a panel [depth / width][tile_rows][width]; the runs of A go
-// along k. k0: a multiple of a vector of words. buffer: k1 - k0 floats.
+// Rows [row, row + rows), at most a tile's, k in [k0, k1), into a panel; the runs of A go along k. k0: a multiple of a vector of
+// words. buffer: k1 - k0 floats.
 template <Format F>
 void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                   float* buffer) {
@@ -73,11 +73,11 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
   const std::size_t first = k0 / run;
   Operand::Row r = m.row(row);
   for (std::size_t i = 0; i < rows; ++i, m.advance(r)) {
-    float* o = out + i * width;
+    float* o = out + a_offset<F>(i);
     if (!whole) {
       gather(m, r, k0, k1, buffer);
       for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width)
-        simd::store(o, words_along<F>(buffer + k, k1 - k0 - k));
+        store_a<F>(o, words_along<F>(buffer + k, k1 - k0 - k));
       continue;
     }
     std::size_t ty = first / taps, tx = first % taps, inside = k0 - first * run;
@@ -86,11 +86,11 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
       const std::size_t end = std::min(k1, k + run - inside);
       if (p != nullptr) {
         p += inside;
-        for (; k + step <= end; k += step, p += step, o += tile_rows * width) simd::store(o, words_along<F>(p, step));
-        if (k < end) simd::store(o, words_along<F>(p, end - k));  // the end of K
+        for (; k + step <= end; k += step, p += step, o += tile_rows * width) store_a<F>(o, words_along<F>(p, step));
+        if (k < end) store_a<F>(o, words_along<F>(p, end - k));  // the end of K
         k = end;
       } else {
-        for (; k < end; k += step, o += tile_rows * width) simd::store(o, simd::splat(0.0f));
+        for (; k < end; k += step, o += tile_rows * width) store_a<F>(o, simd::splat(0.0f));
         k = end;
       }
       inside = 0;
@@ -102,7 +102,8 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
   }
 }
 
-// The same as bytes of each row's own range: x = scale q + low, q in [0, 255], the range always with 0. Sets scale and low.
+// The same as bytes of each row's own range: x = scale q + low, q in [0, 255], the range always with 0; stored is q less the
+// bias that the instruction set's bytes have. Sets scale and low, for what is stored.
 inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                              float* buffer, float* scale, float* low) {
   constexpr std::size_t tile_rows = panel_rows<Format::int8>;
@@ -127,11 +128,13 @@ inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows
     low[i] = simd::minimum(simd::min(least, tail));
     const float range = simd::maximum(simd::max(most, tail)) - low[i], inverse = range > 0.0f ? 255.0f / range : 0.0f;
     scale[i] = range * (1.0f / 255.0f);
-    const Batch by = simd::splat(inverse), zero = simd::splat(-low[i] * inverse);
-    auto* bytes = reinterpret_cast<std::uint8_t*>(out + i * width);
+    const Batch by = simd::splat(inverse), zero = simd::splat(-low[i] * inverse - simd::byte_bias);
+    low[i] += simd::byte_bias * scale[i];
+    auto* bytes = reinterpret_cast<std::uint8_t*>(out + a_offset<Format::int8>(i));
     for (std::size_t k = 0; k < n; k += step, bytes += 4 * tile_rows * width)
       for (std::size_t j = 0; j < step && k + j < n; j += width)
-        simd::store_bytes(bytes + j, simd::fma(simd::load_at_most(x + k + j, n - k - j), by, zero));
+        simd::store_bytes(bytes + 4 * a_word<Format::int8>(j / 4) + j % 4,
+                          simd::fma(simd::load_at_most(x + k + j, n - k - j), by, zero));
   }
 }
 
@@ -142,6 +145,13 @@ void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::siz
   using simd::width;
   constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
   const std::size_t ld = m.ld();
+  if constexpr (panel_order<F> == PanelOrder::lanes) {
+    static_assert(pair == 1 && tile_rows % width == 0);
+    for (std::size_t k = k0; k < k1; ++k, out += tile_rows)
+      for (std::size_t j = 0; j < rows; j += width)
+        simd::store(out + j, words_across<F>(m.data() + row + j + k * ld, nullptr, rows - j));
+    return;
+  }
   for (std::size_t k = k0; k < k1; k += step, out += tile_rows * width)
     for (std::size_t j = 0; j < rows; j += width) {
       const std::size_t n = std::min(width, rows - j);
@@ -155,12 +165,12 @@ void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::siz
       simd::transpose(t);
 #pragma GCC unroll 16
       for (std::size_t w = 0; w < width; ++w)
-        if (w < n) simd::store(out + (j + w) * width, t[w]);
+        if (w < n) store_a<F>(out + a_offset<F>(j + w), t[w]);
     }
 }
 
-// Columns [column, column + columns) of B, k in [k0, k1), into panels [columns / tile_columns][depth][tile_columns]; the runs of
-// the K-row matrix m go across k. buffer: 2 * columns floats.
+// Columns [column, column + columns) of B, k in [k0, k1), into panels; the runs of the K-row matrix m go across k. buffer: 2 *
+// columns floats.
 template <Format F>
 void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, std::size_t k0, std::size_t k1, float* out,
                    float* buffer) {
@@ -168,10 +178,10 @@ void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, st
   constexpr std::size_t pair = pairing<F>;
   if (k0 == k1) return;
   const std::size_t run = m.run_length(), taps = m.taps_x(), depth = (k1 - k0 + pair - 1) / pair,
-                    panel_size = depth * tile_columns;
+                    panel_size = b_depth<F>(depth) * tile_columns;
   Operand::Row r = m.row(k0);
   if (m.runs() > 1 && run % width != 0) {
-    for (std::size_t k = k0; k < k1; k += pair, out += tile_columns) {
+    for (std::size_t k = k0, word = 0; k < k1; k += pair, ++word) {
       gather(m, r, column, column + columns, buffer);
       m.advance(r);
       const bool second = pair == 2 && k + 1 < k1;
@@ -180,8 +190,8 @@ void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, st
         m.advance(r);
       }
       for (std::size_t j = 0; j < columns; j += width)
-        simd::store(out + j / tile_columns * panel_size + j % tile_columns,
-                    words_across<F>(buffer + j, second ? buffer + columns + j : nullptr, columns - j));
+        store_b<F>(out + j / tile_columns * panel_size, word, j % tile_columns,
+                   words_across<F>(buffer + j, second ? buffer + columns + j : nullptr, columns - j));
     }
     return;
   }
@@ -202,8 +212,7 @@ void pack_b_across(const Operand& m, std::size_t column, std::size_t columns, st
       if (p0 != nullptr) p0 += inside;
       if (p1 != nullptr) p1 += inside;
       for (std::size_t j = c - column; j < stop - column; j += width) {
-        simd::store(out + j / tile_columns * panel_size + word * tile_columns + j % tile_columns,
-                    words_across<F>(p0, p1, stop - column - j));
+        store_b<F>(out + j / tile_columns * panel_size, word, j % tile_columns, words_across<F>(p0, p1, stop - column - j));
         if (p0 != nullptr) p0 += width;
         if (p1 != nullptr) p1 += width;
       }
@@ -219,8 +228,9 @@ void pack_b_along(const float* b, std::size_t ld, std::size_t columns, std::size
   using simd::width;
   constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
   for (std::size_t j = 0; j < columns; j += width) {
-    float* o = out + j / tile_columns * panel_stride + j % tile_columns;
+    float* const panel = out + j / tile_columns * panel_stride;
     const std::size_t n = std::min(width, columns - j);
+    std::size_t word = 0;
     for (std::size_t k = k0; k < k1; k += step) {
       simd::Batch t[width];
       const std::size_t left = k1 - k;
@@ -232,7 +242,7 @@ void pack_b_along(const float* b, std::size_t ld, std::size_t columns, std::size
       }
       simd::transpose(t);
       const std::size_t words = std::min(width, (left + pair - 1) / pair);
-      for (std::size_t w = 0; w < words; ++w, o += tile_columns) simd::store(o, t[w]);
+      for (std::size_t w = 0; w < words; ++w, ++word) store_b<F>(panel, word, j % tile_columns, t[w]);
     }
   }
 }

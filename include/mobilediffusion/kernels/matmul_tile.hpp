@@ -14,6 +14,7 @@
 #include "../simd/dot_int8.hpp"
 #include "../simd/tiles.hpp"
 #include "arguments.hpp"
+#include "matmul_tile_arm.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
@@ -42,6 +43,15 @@ template <Format F>
 inline constexpr bool on_tiles = simd::has_tiles&& pairing<F> > 1;
 template <Format F>
 inline constexpr std::size_t panel_rows = on_tiles<F> ? 2 * simd::tile_side : tile_rows;
+
+// How the panels of A and B lie in memory (panel_order.hpp).
+enum class PanelOrder { rows, lanes, blocks };
+template <Format F>
+#if defined(__aarch64__)
+inline constexpr PanelOrder panel_order = simd::has_blocks&& F != Format::fp32 ? PanelOrder::blocks : PanelOrder::lanes;
+#else
+inline constexpr PanelOrder panel_order = PanelOrder::rows;
+#endif
 
 // Where a tile goes, row by row: offsets are those of the tile's rows.
 struct Target {
@@ -72,6 +82,7 @@ inline void finish_partial(std::size_t rows, const float* sums, std::size_t ld, 
   }
 }
 
+#if !defined(__aarch64__)
 // The loop of the tile, for accumulators of any type. The steps are inlined.
 template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Load, class Splat, class Dot>
 [[gnu::always_inline]] inline void multiply_block(std::size_t depth, const float* a, const float* b, Sum (&sums)[Rows][Vectors],
@@ -98,10 +109,9 @@ template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Lo
     a += tile_rows * width;
   }
 }
+#endif
 
-// c[Rows][Vectors * width] (+)= a b over `depth` words of k.
-// a: [depth / width][tile_rows][width]: elements of A are only ever broadcast, so runs along k stay runs.
-// b: [depth][tile_columns].
+// c[Rows][Vectors * width] (+)= a b over `depth` words of k. a and b: panels as panel_order.hpp says.
 template <Format F, std::size_t Rows, std::size_t Vectors>
 void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   using simd::Batch;
@@ -114,8 +124,13 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   Batch acc[Rows][Vectors];
   if constexpr (F == Format::int8) {
     simd::Words sums[Rows][Vectors];
+#if defined(__aarch64__)
+    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
+    else multiply_by_lane<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
+#else
     multiply_block<Rows, Vectors>(
         depth, a, b, sums, [] { return simd::zero_words(); }, simd::load_words, simd::splat_word, simd::dot_int8);
+#endif
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
@@ -123,12 +138,17 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
         acc[r][v] = simd::fma(simd::to_float(sums[r][v]), simd::splat(t.a_scale[r]) * simd::load(t.b_scale + v * width),
                               simd::splat(t.a_low[r]) * simd::load(t.b_sum + v * width));
   } else {
+#if defined(__aarch64__)
+    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
+    else multiply_by_lane<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
+#else
     multiply_block<Rows, Vectors>(
         depth, a, b, acc, [] { return simd::splat(0.0f); }, simd::load, [](const float* p) { return simd::splat(*p); },
         [](Batch x, Batch row, Batch sum) {
           if constexpr (pairing<F> == 2) return simd::dot_bf16(x, row, sum);
           else return simd::fma(x, row, sum);
         });
+#endif
   }
 
   if (t.columns == Vectors * width) {

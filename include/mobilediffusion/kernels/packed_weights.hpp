@@ -2,8 +2,8 @@
 // Weights in the order in which the products read them, in fp32, bf16 or int8: packed once, when they are bound.
 //
 // A panel is tile_columns outputs. fp32: [k][tile_columns]. bf16: [k / 2][tile_columns] words of two values of k. int8: the
-// outputs' scales, their sums over each block of K, then [k / 4][tile_columns] words of four values of k. What a processor has no
-// dot products for is widened to fp32, a block at a time, when it is read.
+// outputs' scales, their sums over each block of K, then [k / 4][tile_columns] words of four values of k. (panel_order.hpp: where
+// words lie in other orders.) What a processor has no dot products for is widened to fp32, a block at a time, when it is read.
 #pragma once
 
 #include "../core/begin.hpp"
@@ -18,6 +18,7 @@
 #include "../core/param.hpp"
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
+#include "panel_order.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 
@@ -40,19 +41,24 @@ struct PackedPanel {
 
   PackedPanel(Format f, std::size_t k)
       : format(f), expands((f == Format::bf16 && !simd::has_dot_bf16) || (f == Format::int8 && !simd::has_dot_int8)) {
-    const std::size_t words = f == Format::fp32 ? k : f == Format::bf16 ? (k + 1) / 2 : (k + 3) / 4;
+    const std::size_t words = packed_words(k, f);
     header = f == Format::int8 ? tile_columns * (1 + (words + block_depth(f) - 1) / block_depth(f)) : 0;
     floats = header + words * tile_columns;
   }
   static Format computed_in(Format f) { return f == Format::int8 && !simd::has_dot_int8 ? Format::fp32 : f; }
   std::size_t values() const { return format == Format::fp32 ? 1 : format == Format::bf16 ? 2 : 4; }  // a word
+  // Where a block of K begins in a panel, and output j's word w of k.
   std::size_t words_at(std::size_t k) const { return header + k / values() * tile_columns; }
+  std::size_t word(std::size_t w, std::size_t j) const {
+    if (format == Format::fp32) return b_word<Format::fp32>(w, j);
+    return header + (format == Format::bf16 ? b_word<Format::bf16>(w, j) : b_word<Format::int8>(w, j));
+  }
 
   // The weight of output j and value k, from a panel.
   float value(const float* p, std::size_t j, std::size_t k) const {
-    const float* word = p + words_at(k) + j;
-    if (format == Format::fp32) return *word;
-    const auto* inside = reinterpret_cast<const unsigned char*>(word);
+    const float* at = p + word(k / values(), j);
+    if (format == Format::fp32) return *at;
+    const auto* inside = reinterpret_cast<const unsigned char*>(at);
     if (format == Format::bf16) {
       std::uint16_t h;
       std::memcpy(&h, inside + 2 * (k % 2), 2);
@@ -92,7 +98,7 @@ struct PackedPanel {
 };
 
 inline void pack_panel_bf16(const float* w, std::size_t rows, std::size_t columns, float* out) {
-  const std::size_t words = (columns + 1) / 2;
+  const std::size_t words = packed_words(columns, Format::bf16);
   auto* halves = reinterpret_cast<unsigned char*>(out);
   std::memset(halves, 0, words * tile_columns * 4);
   for (std::size_t j = 0; j < rows; ++j)
@@ -106,7 +112,7 @@ inline void pack_panel_bf16(const float* w, std::size_t rows, std::size_t column
 inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t columns, float* out) {
   const PackedPanel layout(Format::int8, columns);
   std::memset(out, 0, layout.floats * sizeof(float));
-  auto* words = reinterpret_cast<unsigned char*>(out + layout.header);
+  auto* bytes = reinterpret_cast<unsigned char*>(out);
   const std::size_t block = k_block(columns, 4);
   for (std::size_t j = 0; j < rows; ++j) {
     const float* x = w + j * columns;
@@ -125,7 +131,7 @@ inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t column
         q[k] = static_cast<std::int8_t>(whole);
         sum += whole;
       }
-      for (std::size_t k = 0; k < n; k += 4) std::memcpy(words + 4 * ((k0 + k) / 4 * tile_columns + j), q + k, 4);
+      for (std::size_t k = 0; k < n; k += 4) std::memcpy(bytes + 4 * layout.word((k0 + k) / 4, j), q + k, 4);
       out[(1 + k0 / block) * tile_columns + j] = scale * static_cast<float>(sum);
     }
   }

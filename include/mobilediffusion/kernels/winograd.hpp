@@ -122,7 +122,7 @@ void winograd_gather(const WinogradPixels<Side>& pixels, std::size_t channels, s
       simd::Batch t[points];
       pixels.transform(low, c, [&](std::size_t p, simd::Batch value) { t[p] = value; });
       pixels.transform(high, c + width,
-                       [&](std::size_t p, simd::Batch value) { simd::store(out + p * point, simd::pairs_along(t[p], value)); });
+                       [&](std::size_t p, simd::Batch value) { store_a<F>(out + p * point, simd::pairs_along(t[p], value)); });
     };
     std::size_t c = 0;
     for (; c + 2 * width <= channels; c += 2 * width) pairs(FullVector{}, FullVector{}, c);

@@ -11,14 +11,18 @@
 
 #if defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include "dot_arm.hpp"
 #endif
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 // Whether one lane holds two bf16 and the processor multiplies and adds them into fp32 (AVX512_BF16, but for Intel's: begin.hpp;
-// or AMX, whose tiles take the place of that instruction).
-// Elsewhere bf16 products are emulated: operands rounded to bf16, kept and multiplied as fp32.
-#if defined(__AVX512BF16__) && (!defined(__AVX512FP16__) || defined(MOBILEDIFFUSION_AMX))
+// AMX, whose tiles take the place of that instruction; ARM's BF16). Elsewhere bf16 products are emulated: operands rounded to
+// bf16, kept and multiplied as fp32.
+#if defined(__aarch64__)
+inline constexpr bool has_dot_bf16 = has_blocks;
+#elif defined(__AVX512BF16__) && (!defined(__AVX512FP16__) || defined(MOBILEDIFFUSION_AMX))
 inline constexpr bool has_dot_bf16 = true;
 #else
 inline constexpr bool has_dot_bf16 = false;
@@ -71,7 +75,7 @@ inline Batch dot_bf16(Batch a, Batch b, Batch c) {
                                 reinterpret_cast<__m512bh>(static_cast<__m512>(b))));
 #endif
 }
-#else
+#elif !defined(__aarch64__)
 // Named by code that has_dot_bf16 discards; never defined.
 Batch pairs_along(Batch low, Batch high);
 Batch pairs_across(Batch even, Batch odd);

@@ -12,12 +12,14 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include "dot_arm.hpp"
 #endif
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
 // Whether one lane holds four bytes and the processor multiplies and adds them into int32 (AVX512_VNNI; AVX-VNNI in registers of
-// 256 bits). Elsewhere 8-bit weights are widened and multiplied as fp32.
+// 256 bits; ARM's DotProd). Elsewhere 8-bit weights are widened and multiplied as fp32.
 // g++ 12 copies and spills around the intrinsics (2.2 times slower), hence the instructions by name.
 #if defined(__AVX512F__) && defined(__AVX512VNNI__)
 inline constexpr bool has_dot_int8 = true;
@@ -73,6 +75,8 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
+#elif defined(__ARM_FEATURE_DOTPROD)
+inline constexpr bool has_dot_int8 = true;
 #else
 inline constexpr bool has_dot_int8 = false;
 // Named by code that has_dot_int8 discards; never defined.
@@ -90,6 +94,10 @@ template <int I>
 Batch nth_int8(Batch words) {
   return to_float(shift_right<24>(shift_left<24 - 8 * I>(to_bits(words))));
 }
+
+#if !defined(__aarch64__)
+inline constexpr int byte_bias = 0;  // what the bytes of a are stored less (dot_arm.hpp)
+#endif
 
 inline float minimum(Batch v) { return -maximum(splat(0.0f) - v); }
 
