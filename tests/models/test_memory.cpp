@@ -38,6 +38,13 @@ TEST_CASE("the VAE's activation memory is the planned number of floats") {
   check_vae<odd::narrow_taesd>("narrow TAESD");
 }
 
+TEST_CASE("the VAE takes no more than what goes in and out of its widest part, and one tensor between") {
+  constexpr std::size_t mebi = 1 << 18;  // floats of a MiB
+  using Sd = Vae<presets::sd15.vae>;     // at 512x512 a tensor of 128 channels is 128 MiB, one of 256 is 256
+  CHECK(Sd::Encoder::stack_floats(Plan::inference, 1) / mebi <= 3 * 128);
+  CHECK(Sd::Decoder::stack_floats(Plan::inference, 1) / mebi <= 2 * 256 + 128 + 16);  // and a convolution's scratch
+}
+
 TEST_CASE("the text encoder's activation memory is the planned number of floats") {
   check<TextEncoder<presets::tiny.text>>("tiny", run_text<presets::tiny.text, false>);
   check<TextEncoder<presets::emoji.text>>("emoji", run_text<presets::emoji.text, false>);

@@ -4,6 +4,8 @@
 
 #include "../core/begin.hpp"
 
+#include <algorithm>
+
 #include "../kernels/kernels.hpp"
 #include "../layers/convolution.hpp"
 #include "../layers/norm.hpp"
@@ -50,14 +52,14 @@ struct ResnetBlock {
   static constexpr std::size_t macs =
       Conv1::macs + Conv2::macs + (has_time ? Time::macs(1) : 0) + (has_shortcut ? Shortcut::macs(pixels) : 0);
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
+    const bool keeps = plan == Plan::training;
     Planned p{plan};
-    p.take(batch * pixels * S.in).take(Norm1::stack_floats(batch)).take(batch * pixels * S.out);
+    p.take(batch * pixels * (keeps ? S.in : std::max(S.in, S.out))).take(Norm1::stack_floats(batch));
+    if (keeps) p.take(batch * pixels * S.out);
     if (has_time) p.take(batch * S.out);
-    p.part(Conv1::stack_floats(plan, batch))
-        .take(batch * pixels * S.out)
-        .take(Norm2::stack_floats(batch))
-        .part(Conv2::stack_floats(plan, batch));
-    return p.peak;
+    p.part(Conv1::stack_floats(plan, batch));
+    if (keeps) p.take(batch * pixels * S.out);
+    return p.take(Norm2::stack_floats(batch)).part(Conv2::stack_floats(plan, batch)).peak;
   }
 
   static constexpr std::size_t backward_floats(std::size_t batch) {
@@ -71,15 +73,17 @@ struct ResnetBlock {
 
   // x [batch][pixels][in], time [batch][time_width] (already through SiLU) -> y [batch][pixels][out]
   // skip: null, or the last channels of the input [batch][pixels][skip_channels], and x only those before; inference only.
+  // y must not be x or skip: in inference it also holds what is between the convolutions.
   static void forward(Context& c, const Weights& w, const float* x, const float* time, float* y, Saved& saved,
                       const float* skip = nullptr, std::size_t skip_channels = 0) {
     Scope scope(c.stack);
-    float* n1 = c.stack.take(c.batch * pixels * S.in);
+    const bool keeps = c.stack.keeps();
+    float* n1 = c.stack.take(c.batch * pixels * (keeps ? S.in : std::max(S.in, S.out)));
     if constexpr (has_shortcut && S.groups > 0) {
       if (skip != nullptr) Norm1::forward_joined(c, w.norm1, x, S.in - skip_channels, skip, n1, epsilon);
     }
     if (skip == nullptr) Norm1::forward(c, w.norm1, x, n1, saved.norm1, epsilon);
-    float* h = c.stack.take(c.batch * pixels * S.out);
+    float* h = keeps ? c.stack.take(c.batch * pixels * S.out) : y;
     kernels::Epilogue with_time;
     if constexpr (has_time) {  // one bias per image: conv1's own plus the projected time embedding
       float* bias = c.stack.take(c.batch * S.out);
@@ -91,7 +95,7 @@ struct ResnetBlock {
       with_time.rows_per_bias = pixels;
     }
     Conv1::forward(c, w.conv1, n1, h, saved.conv1, with_time);
-    float* n2 = c.stack.take(c.batch * pixels * S.out);
+    float* n2 = keeps ? c.stack.take(c.batch * pixels * S.out) : n1;
     Norm2::forward(c, w.norm2, h, n2, saved.norm2, epsilon);
     kernels::Epilogue shortcut;
     if constexpr (has_shortcut) {

@@ -152,7 +152,8 @@ struct DownStage : StageParts<S> {
     return p.peak;
   }
 
-  // x [batch][pixels][in] -> ys[i], each caller-owned memory of batch * output_floats(i)
+  // x [batch][pixels][in] -> ys[i], each caller-owned memory of batch * output_floats(i). ys[i] comes from the one before it
+  // alone, so those that nobody else reads may share memory with the next but one.
   static void forward(Context& c, const Weights& w, const float* x, const float* time, const AttentionContext& context,
                       float* const* ys, Saved& saved) {
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
@@ -228,10 +229,13 @@ struct UpStage : StageParts<S> {
 
   static constexpr std::size_t macs = Base::macs() + (S.sampler ? Sampler::macs : 0);
   static constexpr std::size_t output_floats = (S.sampler ? Sampler::out_pixels : Base::pixels) * S.channels;  // per image
+  // In inference the outputs of the residual blocks take turns between y and memory that is taken for the first that needs it.
+  static constexpr bool stays_in_y(std::size_t i) { return (S.resnets - i + (S.sampler ? 1 : 0)) % 2 == 1; }
   static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
     Planned p{plan};
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
-      if (I + 1 < S.resnets || S.sampler) p.take(batch * Base::pixels * S.channels);
+      if (plan == Plan::training ? I + 1 < S.resnets || S.sampler : I < 2 && !stays_in_y(I))
+        p.take(batch * Base::pixels * S.channels);
       p.part(Base::template step_floats<I>(plan, batch));
     });
     if (S.sampler) p.part(Sampler::stack_floats(plan, batch));
@@ -254,12 +258,17 @@ struct UpStage : StageParts<S> {
   }
 
   // x [batch][pixels][in]; skips[i] [batch][pixels][S.skips[i]] join residual block i (the VAE's decoder has none: null)
-  // -> y, batch * output_floats
+  // -> y, batch * output_floats, none of what is read
   static void forward(Context& c, const Weights& w, const float* x, const float* const* skips, const float* time,
                       const AttentionContext& context, float* y, Saved& saved) {
     Scope scope(c.stack);
+    float* other = nullptr;
     unroll<S.resnets>([&]<std::size_t I>(Index<I>) {
-      float* out = I + 1 < S.resnets || S.sampler ? c.stack.take(c.batch * Base::pixels * S.channels) : y;
+      float* out = y;
+      if (c.stack.keeps() ? I + 1 < S.resnets || S.sampler : !stays_in_y(I)) {
+        if (c.stack.keeps() || other == nullptr) other = c.stack.take(c.batch * Base::pixels * S.channels);
+        out = other;
+      }
       Scope inner(c.stack);
       const float* skip = nullptr;
       if constexpr (S.skips[I] > 0) {

@@ -6,6 +6,7 @@
 #include "../core/begin.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "../blocks/stage.hpp"
@@ -15,6 +16,35 @@
 #include "tiny_vae.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
+
+// What goes from part to part of a chain. In inference two pieces of memory take turns, since a part reads only what the one
+// before it put out; training keeps every output.
+struct RelayPlan {
+  std::array<std::size_t, 2> pieces{};  // floats
+  std::size_t outputs = 0;
+
+  constexpr void add(std::size_t floats) {
+    std::size_t& piece = pieces[outputs++ % 2];
+    piece = std::max(piece, floats);
+  }
+  constexpr void begin(Planned& p, std::size_t batch) const {
+    if (p.plan == Plan::inference) p.take(batch * pieces[0]).take(batch * pieces[1]);
+  }
+  static constexpr Planned& output(Planned& p, std::size_t floats) { return p.plan == Plan::training ? p.take(floats) : p; }
+};
+class Relay {
+ public:
+  Relay(Context& c, const RelayPlan& plan) : c_(c) {
+    if (c.stack.keeps()) return;
+    for (std::size_t i = 0; i < 2; ++i) memory_[i] = c.stack.take(c.batch * plan.pieces[i]);
+  }
+  float* output(std::size_t floats) { return c_.stack.keeps() ? c_.stack.take(floats) : memory_[outputs_++ % 2]; }
+
+ private:
+  Context& c_;
+  std::array<float*, 2> memory_{};
+  std::size_t outputs_ = 0;
+};
 
 // The block pair at the latent resolution, with single-head attention between.
 struct VaeMiddleSpec {
@@ -169,15 +199,25 @@ class Vae {
       unroll<C.levels>([&]<std::size_t L>(Index<L>) { total += Down<L>::macs; });
       return total;
     }();
+    static constexpr RelayPlan relay = [] {
+      RelayPlan r;
+      r.add(top_pixels * top);
+      unroll<C.levels>([&]<std::size_t L>(Index<L>) {
+        for (std::size_t i = 0; i < Down<L>::outputs; ++i) r.add(Down<L>::output_floats(i));
+      });
+      if (C.middle) r.add(low_pixels * bottom);
+      return r;
+    }();
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
       Planned p{plan};
       if (C.patch > 1) p.take(batch * picture_floats);
-      p.take(batch * top_pixels * top).part(ConvIn::stack_floats(plan, batch));
+      relay.begin(p, batch);
+      relay.output(p, batch * top_pixels * top).part(ConvIn::stack_floats(plan, batch));
       unroll<C.levels>([&]<std::size_t L>(Index<L>) {
-        for (std::size_t i = 0; i < Down<L>::outputs; ++i) p.take(batch * Down<L>::output_floats(i));
+        for (std::size_t i = 0; i < Down<L>::outputs; ++i) relay.output(p, batch * Down<L>::output_floats(i));
         p.part(Down<L>::stack_floats(plan, batch));
       });
-      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
+      if constexpr (C.middle) relay.output(p, batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
       p.take(batch * low_pixels * bottom).take(NormOut::stack_floats(batch));
       if (C.quant_conv) p.take(batch * low_pixels * moments);
       p.part(ConvOut::stack_floats(plan, batch));
@@ -206,16 +246,17 @@ class Vae {
         kernels::pixel_unshuffle(c.executor, x, unshuffled, c.batch, C.height, C.width, 3, C.patch);
         x = unshuffled;
       }
-      float* h = c.stack.take(c.batch * top_pixels * top);
+      Relay memory(c, relay);
+      float* h = memory.output(c.batch * top_pixels * top);
       ConvIn::forward(c, w.conv_in, x, h, s.conv_in);
       unroll<C.levels>([&]<std::size_t L>(Index<L>) {
         std::array<float*, Down<L>::outputs> outputs{};
-        for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = c.stack.take(c.batch * Down<L>::output_floats(i));
+        for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = memory.output(c.batch * Down<L>::output_floats(i));
         Down<L>::forward(c, std::get<L>(w.down_blocks), h, nullptr, nullptr, outputs.data(), std::get<L>(s.down));
         h = outputs.back();
       });
       if constexpr (C.middle) {
-        float* out = c.stack.take(c.batch * low_pixels * bottom);
+        float* out = memory.output(c.batch * low_pixels * bottom);
         Middle::forward(c, w.mid_block, h, out, s.middle);
         h = out;
       }
@@ -306,13 +347,21 @@ class Vae {
       unroll<C.levels>([&]<std::size_t J>(Index<J>) { total += Up<J>::macs; });
       return total;
     }();
+    static constexpr RelayPlan relay = [] {
+      RelayPlan r;
+      r.add(low_pixels * bottom);
+      if (C.middle) r.add(low_pixels * bottom);
+      unroll<C.levels>([&]<std::size_t J>(Index<J>) { r.add(Up<J>::output_floats); });
+      return r;
+    }();
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
       Planned p{plan};
       if (C.quant_conv) p.take(batch * latent_floats);
-      p.take(batch * low_pixels * bottom).part(ConvIn::stack_floats(plan, batch));
-      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
+      relay.begin(p, batch);
+      relay.output(p, batch * low_pixels * bottom).part(ConvIn::stack_floats(plan, batch));
+      if constexpr (C.middle) relay.output(p, batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
       unroll<C.levels>(
-          [&]<std::size_t J>(Index<J>) { p.take(batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
+          [&]<std::size_t J>(Index<J>) { relay.output(p, batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
       p.take(batch * top_pixels * top).take(NormOut::stack_floats(batch));
       if (C.patch > 1) p.take(batch * picture_floats);
       p.part(ConvOut::stack_floats(plan, batch));
@@ -341,15 +390,16 @@ class Vae {
         PostQuant::forward(c, post_quant, z, q, c.batch * low_pixels);
         z = q;
       }
-      float* h = c.stack.take(c.batch * low_pixels * bottom);
+      Relay memory(c, relay);
+      float* h = memory.output(c.batch * low_pixels * bottom);
       ConvIn::forward(c, w.conv_in, z, h, s.conv_in);
       if constexpr (C.middle) {
-        float* out = c.stack.take(c.batch * low_pixels * bottom);
+        float* out = memory.output(c.batch * low_pixels * bottom);
         Middle::forward(c, w.mid_block, h, out, s.middle);
         h = out;
       }
       unroll<C.levels>([&]<std::size_t J>(Index<J>) {
-        float* out = c.stack.take(c.batch * Up<J>::output_floats);
+        float* out = memory.output(c.batch * Up<J>::output_floats);
         Up<J>::forward(c, std::get<J>(w.up_blocks), h, nullptr, nullptr, nullptr, out, std::get<J>(s.up));
         h = out;
       });
