@@ -24,6 +24,9 @@ template <md::ModelConfig M, md::Format F>
 void serve_in(const Options& o) {
   const md::Model<M, F> model(o.paths);
   md::Session<M, F> session(model, {.threads = o.threads});
+  md::Request first = o.request;
+  first.steps = 1;
+  md::encode_png(session.generate(first));
   std::cout << "ready {}" << std::endl;
   for (std::string line; std::getline(std::cin, line) && line != "quit";) {
     std::istringstream words(line);

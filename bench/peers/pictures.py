@@ -2,12 +2,15 @@
 """Prompt to PNG on one checkpoint, beside the programs that people draw with: time and peak memory.
 
     cmake --preset bench && cmake --build build-bench --target bench_pictures
-    python -m pip install torch diffusers transformers stable-diffusion-cpp-python
+    python -m pip install torch diffusers transformers stable-diffusion-cpp-python "optimum-intel[openvino,diffusers]" \\
+      openvino-genai
     python bench/peers/pictures.py [--model sd_turbo] [--rounds 3] [--engines ours-int8,...] [--taesd] [--threads 2]
 
-The checkpoint has the published structure and random weights (seeded, fp16): a folder as diffusers saves it, and the same as one
-file of the LDM layout. Every engine is a process that keeps its model loaded; engines take turns, a picture each. Peak memory is
-the process's, loading included. sd_turbo: one step, no guidance. sd15: 20 steps, guidance 7.5.
+The checkpoint has the published structure and random weights (seeded, fp16): a folder as diffusers saves it, the same as one file
+of the LDM layout, and as Optimum Intel converts the folder for OpenVINO GenAI. Every engine is a process that keeps its model
+loaded and first draws a picture of one step that is not timed; engines run one after the other, since several models do not fit
+into memory. Peak memory is the process's, loading included, conversion not. sd_turbo: one step, no guidance. sd15: 20 steps,
+guidance 7.5. Samplers take one pass of the UNet a step: ours DDIM, the others Euler's method.
 """
 import argparse
 import functools
@@ -25,7 +28,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROMPT = "a photograph of a lighthouse at dusk"
 MODELS = {"sd_turbo": dict(twin="sd21_base", steps=1, guidance=1.0), "sd15": dict(twin="sd15", steps=20, guidance=7.5)}
-ENGINES = ["ours-fp32", "ours-bf16", "ours-int8", "sdcpp-f32", "sdcpp-f16", "sdcpp-q8_0", "diffusers-fp32", "diffusers-bf16"]
+# The weights of an engine of OpenVINO (openvino_folder) and the precision that it is told to compute in.
+OPENVINO = {"openvino-fp32": ("fp16", "f32"), "openvino-bf16": ("fp16", "bf16"), "openvino-int8weights": ("int8weights", "bf16"),
+            "openvino-int8": ("int8", "bf16")}
+ENGINES = ["ours-fp32", "ours-bf16", "ours-int8", "sdcpp-f32", "sdcpp-f16", "sdcpp-q8_0", "diffusers-fp32", "diffusers-bf16",
+           *OPENVINO]
 
 
 @functools.cache
@@ -96,11 +103,86 @@ def make_checkpoint(folder, model):
     (folder / "made").write_text("")
 
 
+def complete_folder(folder, model):
+    """What a whole pipeline's folder has beside its networks."""
+    pad = "<|endoftext|>" if MODELS[model]["twin"] == "sd15" else "!"
+    write = lambda path, value: path.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    write(folder / "model_index.json", {
+        "_class_name": "StableDiffusionPipeline", "feature_extractor": [None, None], "requires_safety_checker": False,
+        "safety_checker": [None, None], "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]})
+    write(folder / "tokenizer" / "tokenizer_config.json", {
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>", "pad_token": pad})
+    write(folder / "scheduler" / "scheduler_config.json", {
+        "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000, "prediction_type": "epsilon", "timestep_spacing": "trailing", "steps_offset": 1})
+
+
+def openvino_folder(folder, model, kind, taesd):
+    """The diffusers folder as Optimum Intel converts it for OpenVINO, tokenizer included; made where it is not there.
+    fp16: no number is changed. int8weights: 8-bit weights of all networks, products as they are (what `optimum-cli export openvino
+    --weight-format int8` does). int8: NNCF's hybrid quantization, weights and inputs of the UNet's convolutions in 8 bits, 8-bit
+    weights elsewhere; its ranges come from four passes of the UNet as it draws our prompt."""
+    out = folder / f"openvino-{kind}"
+    if not (out / "made").exists():
+        from optimum.exporters.openvino.convert import export_tokenizer
+        from optimum.intel import OVConfig, OVQuantizer, OVStableDiffusionPipeline, OVWeightQuantizationConfig
+        steps, guidance = MODELS[model]["steps"], MODELS[model]["guidance"]
+
+        class AsDrawn(OVStableDiffusionPipeline):  # the quantizer would draw with 50 steps
+            def __call__(self, **options):
+                return super().__call__(num_inference_steps=steps, guidance_scale=guidance, **options)
+
+        if kind == "fp16":
+            pipe = OVStableDiffusionPipeline.from_pretrained(folder / "diffusers", export=True, compile=False)
+            pipe.save_pretrained(out)
+        else:
+            pipe = OVStableDiffusionPipeline.from_pretrained(openvino_folder(folder, model, "fp16", False), compile=False)
+            pipe.__class__ = AsDrawn
+            hybrid = dict(quant_method="hybrid", dataset=[PROMPT] * 4, num_samples=4) if kind == "int8" else {}
+            config = OVConfig(quantization_config=OVWeightQuantizationConfig(bits=8, **hybrid))
+            OVQuantizer(pipe).quantize(ov_config=config, save_directory=out)
+        export_tokenizer(pipe.tokenizer, out / "tokenizer")
+        (out / "made").write_text("")
+    if not taesd:
+        return out
+    tiny = folder / f"openvino-{kind}-taesd"
+    if not (tiny / "made").exists():
+        import openvino
+        import torch
+        from diffusers import AutoencoderTiny
+
+        class Decoder(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.vae = AutoencoderTiny.from_pretrained(folder / "taesd").float()
+
+            def forward(self, latent_sample):
+                return self.vae.decode(latent_sample, return_dict=False)[0]
+
+        tiny.mkdir(exist_ok=True)
+        for part in out.iterdir():
+            if not part.name.startswith("vae") and part.name != "made" and not (tiny / part.name).exists():
+                (tiny / part.name).symlink_to(part)
+        decoder = openvino.convert_model(Decoder().eval(), example_input=torch.zeros(1, 4, 64, 64),
+                                         input=[("latent_sample", [-1, 4, -1, -1])])
+        decoder.outputs[0].tensor.set_names({"sample"})
+        (tiny / "vae_decoder").mkdir(exist_ok=True)
+        openvino.save_model(decoder, tiny / "vae_decoder" / "openvino_model.xml")
+        config = json.loads((out / "vae_decoder" / "config.json").read_text())
+        (tiny / "vae_decoder" / "config.json").write_text(json.dumps(config | {"scaling_factor": 1.0}))
+        (tiny / "made").write_text("")
+    return tiny
+
+
 # ---- engines: each answers "time N" with the seconds of N pictures, one line ------------------------------------------------
 
 
-def serve(draw):
-    draw()
+def serve(draw, steps):
+    """draw(steps) makes one picture; the first, in one step, is not timed."""
+    draw(1)
     print("ready {}", flush=True)
     for line in sys.stdin:
         if line.strip() == "quit":
@@ -108,7 +190,7 @@ def serve(draw):
         seconds = []
         for _ in range(int(line.split()[1])):
             start = time.perf_counter()
-            draw()
+            draw(steps)
             seconds.append(time.perf_counter() - start)
         print(*seconds, flush=True)
 
@@ -121,22 +203,13 @@ def serve_diffusers(folder, model, dtype, taesd, threads):
     import torch
     import diffusers
     torch.set_num_threads(threads)
-    d = folder / "diffusers"
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
-    vae = (diffusers.AutoencoderTiny.from_pretrained(folder / "taesd") if taesd else
-           diffusers.AutoencoderKL.from_pretrained(d / "vae"))
-    from transformers import CLIPTextModel, CLIPTokenizer
-    unet = diffusers.UNet2DConditionModel.from_pretrained(d / "unet")
-    text = CLIPTextModel.from_pretrained(d / "text_encoder")
-    scheduler = diffusers.EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                                                 timestep_spacing="trailing")
-    pipe = diffusers.StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(d / "tokenizer", model_max_length=77),
-                                             unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
-                                             requires_safety_checker=False).to(dtype)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]  # from the first: loading in fp32 would take more memory
+    tiny = {"vae": diffusers.AutoencoderTiny.from_pretrained(folder / "taesd", torch_dtype=dtype)} if taesd else {}
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder / "diffusers", torch_dtype=dtype, **tiny)
     pipe.set_progress_bar_config(disable=True)
     m = MODELS[model]
-    serve(lambda: as_png(pipe(PROMPT, num_inference_steps=m["steps"], guidance_scale=m["guidance"],
-                              generator=torch.Generator().manual_seed(42)).images[0]))
+    serve(lambda steps: as_png(pipe(PROMPT, num_inference_steps=steps, guidance_scale=m["guidance"],
+                                    generator=torch.Generator().manual_seed(42)).images[0]), m["steps"])
 
 
 def serve_sdcpp(folder, model, wtype, taesd, threads):
@@ -145,8 +218,20 @@ def serve_sdcpp(folder, model, wtype, taesd, threads):
     sd = StableDiffusion(model_path=str(folder / "model.safetensors"), taesd_path=str(folder / "taesd.safetensors") if taesd else "",
                          wtype=wtype, n_threads=threads, vae_decode_only=True, prediction="eps", diffusion_flash_attn=True,
                          verbose=False)
-    serve(lambda: as_png(sd.generate_image(prompt=PROMPT, width=512, height=512, sample_steps=m["steps"], cfg_scale=m["guidance"],
-                                           sample_method="euler", seed=42)[0]))
+    serve(lambda steps: as_png(sd.generate_image(prompt=PROMPT, width=512, height=512, sample_steps=steps,
+                                                 cfg_scale=m["guidance"], sample_method="euler", seed=42)[0]), m["steps"])
+
+
+def serve_openvino(folder, model, kind, taesd, threads):
+    import openvino_genai
+    from PIL import Image
+    m = MODELS[model]
+    weights, precision = OPENVINO[f"openvino-{kind}"]
+    pipe = openvino_genai.Text2ImagePipeline(folder / f"openvino-{weights}{'-taesd' if taesd else ''}")
+    pipe.reshape(1, 512, 512, m["guidance"])
+    pipe.compile("CPU", INFERENCE_PRECISION_HINT=precision, INFERENCE_NUM_THREADS=threads, PERFORMANCE_HINT="LATENCY")
+    serve(lambda steps: as_png(Image.fromarray(pipe.generate(PROMPT, width=512, height=512, num_inference_steps=steps,
+                                                             guidance_scale=m["guidance"], rng_seed=42).data[0])), m["steps"])
 
 
 def command_of(engine, args, folder):
@@ -187,17 +272,28 @@ def main():
     parser.add_argument("--build", type=Path, default=ROOT / "build-bench")
     parser.add_argument("--folder", type=Path, default=Path("pictures-checkpoint"), help="where the checkpoint is made, 6 GB")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--convert", help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder = (args.folder / args.model).resolve()
+    if args.convert:
+        openvino_folder(folder, args.model, args.convert, args.taesd)
+        return 0
     if args.serve:
         program, kind = args.serve.split("-")
-        (serve_diffusers if program == "diffusers" else serve_sdcpp)(folder, args.model, kind, args.taesd, args.threads)
+        serve_as = {"diffusers": serve_diffusers, "sdcpp": serve_sdcpp, "openvino": serve_openvino}[program]
+        serve_as(folder, args.model, kind, args.taesd, args.threads)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     make_checkpoint(folder, args.model)
+    complete_folder(folder / "diffusers", args.model)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     rows = {}
-    for engine in args.engines.split(","):  # one at a time: several models do not fit into memory
+    for engine in args.engines.split(","):
+        if engine in OPENVINO:  # in a process of its own, whose memory is given back
+            convert = [sys.executable, __file__, "--model", args.model, "--folder", args.folder, "--convert", OPENVINO[engine][0]]
+            if subprocess.run(list(map(str, convert)) + (["--taesd"] if args.taesd else []), stdout=subprocess.DEVNULL).returncode:
+                print(f"{engine}: cannot be converted", flush=True)
+                continue
         process = subprocess.Popen(list(map(str, command_of(engine, args, folder))), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL, text=True)
         try:
