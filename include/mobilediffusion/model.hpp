@@ -34,8 +34,8 @@ class Model {
   static constexpr std::size_t weight_bytes = PackedWeights<Weights>::bytes(F);
 
   // Reads and packs the weights of a file of this library, or of a folder as diffusers lays it out; adapters are merged into
-  // them, so that drawing costs the same. Throws Error for one that is not exactly this model, before anything of it is used, and
-  // as LoraMerge and read_textual_inversions do.
+  // them, on all threads that the process may use, so that drawing costs the same. Throws Error for one that is not exactly this
+  // model, before anything of it is used, and as LoraMerge and read_textual_inversions do.
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
   explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {},
                  const std::vector<EmbeddingFile>& embeddings = {})
@@ -73,7 +73,8 @@ class Model {
           note(source.note()),
           zeros(source.zeros_for_empty_negative()),
           weights(F, {token_table, aligned(vectors * M.text.width)}) {
-      LoraMerge<Weights> merge(weights.weights(), loras);
+      const Executor executor(loras.empty() ? 1 : 0);
+      LoraMerge<Weights> merge(weights.weights(), loras, executor);
       source.read(weights.weights(),
                   [&](const reflect::LeafView& leaf, std::span<const float> values) { weights.set(leaf, merge(leaf, values)); });
       merge.finish();

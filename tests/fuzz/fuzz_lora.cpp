@@ -59,7 +59,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     memory.zero();
     Model model = md::reflect::bind<Model>(memory.data());
     const md::LoraFile file{.path = path, .scale = 0.5f, .text_scale = 0.25f};
-    md::LoraMerge<Model> merge(model, std::span(&file, 1));
+    static const md::Executor executor(1);
+    md::LoraMerge<Model> merge(model, std::span(&file, 1), executor);
     const auto leafs = md::reflect::leafs(model);
     for (const md::reflect::LeafView& leaf : leafs) {
       if (!leaf.type->is_matrix) continue;

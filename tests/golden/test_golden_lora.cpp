@@ -73,7 +73,8 @@ struct Case {
     return out;
   }
   void merge(const std::string& name) {
-    LoraMerge<Toy> merge(weights, files(name));
+    const Executor ex(2);
+    LoraMerge<Toy> merge(weights, files(name), ex);
     for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
       const std::string path = leaf.path.substr(leaf.path.find('.') + 1);
       const std::vector<float> base = read("base/" + path);
@@ -122,7 +123,8 @@ TEST_CASE("adapters of a case do nothing at scale 0, and the order matters where
   Case c;
   std::vector<LoraFile> files = c.files("dora_then_lora");
   const auto merged = [&](std::vector<LoraFile> list) {
-    LoraMerge<Toy> merge(c.weights, list);
+    const Executor ex(1);
+    LoraMerge<Toy> merge(c.weights, list, ex);
     const auto leafs = reflect::leafs(c.weights);
     const std::vector<float> base = c.read("base/to_q.weight");
     const auto values = merge(leafs[0], base);

@@ -125,7 +125,8 @@ struct File {
     const AlignedBuffer blob(reflect::storage_floats<Toy>());
     Toy weights = reflect::bind<Toy>(blob.data());
     const LoraFile file{path, scale, text_scale};
-    LoraMerge<Toy> merge(weights, std::span(&file, 1));
+    const Executor ex(1);
+    LoraMerge<Toy> merge(weights, std::span(&file, 1), ex);
     for (const reflect::LeafView& leaf : reflect::leafs(weights))
       if (leaf.type->is_matrix || leaf.type->taps > 1) {
         const std::vector<float> zeros(leaf.type->count);
@@ -154,6 +155,32 @@ std::string underscored(std::string path) {
 }
 
 }  // namespace
+
+TEST_CASE("an adapter's product is the sum of its factors, the same bytes on any number of threads") {
+  constexpr std::size_t n = 37, m = 8333;  // enough for several threads
+  for (const std::size_t k : {1, 6, 64}) {
+    CAPTURE(k);
+    std::vector<float> a(n * k), b(k * m), c(n * m);
+    Random(1, k).normals(a);
+    Random(2, k).normals(b);
+    Random(3, k).normals(c);
+    std::vector<float> alone = c;
+    mobilediffusion::detail::add_product(0.5f, a.data(), b.data(), n, k, m, alone.data());
+    double worst = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j < m; ++j) {
+        double sum = 0;
+        for (std::size_t r = 0; r < k; ++r) sum += static_cast<double>(a[i * k + r]) * static_cast<double>(b[r * m + j]);
+        worst = std::max(worst, std::fabs(static_cast<double>(c[i * m + j]) + 0.5 * sum - static_cast<double>(alone[i * m + j])));
+      }
+    CHECK(worst < 2e-5);
+    for (const int threads : {1, 2, 5}) {
+      std::vector<float> shared = c;
+      mobilediffusion::detail::add_product(Executor::oversubscribed(threads), 0.5f, a.data(), b.data(), n, k, m, shared.data());
+      CHECK(shared == alone);
+    }
+  }
+}
 
 TEST_CASE("adapters find each kind of module, under the names of diffusers and of the LDM layout", "[lora]") {
   struct Place {

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/executor.hpp"
 #include "../core/memory.hpp"
 #include "../core/random.hpp"
 #include "weights.hpp"
@@ -40,6 +41,14 @@ inline void add_product(float factor, const float* a, const float* b, std::size_
       for (std::size_t j = 0; j < m; ++j) row[j] += share * b[r * m + j];
     }
   }
+}
+// The same on all threads; each has rows of its own, so the sums are the same.
+inline void add_product(const Executor& ex, float factor, const float* a, const float* b, std::size_t n, std::size_t k,
+                        std::size_t m, float* c) {
+  const std::size_t grain = 1 + (std::size_t{1} << 18) / (k * m + 1);
+  ex.parallel_for(n, grain, [=](std::size_t begin, std::size_t end, int) {
+    add_product(factor, a + begin * k, b, end - begin, k, m, c + begin * m);
+  });
 }
 }  // namespace detail
 

@@ -56,12 +56,13 @@ inline LowRankFactors low_rank_factors(const LoraChanges& changes, const LoraCha
 // valid until the next call.
 class LoraDelta {
  public:
+  explicit LoraDelta(const Executor& ex) : ex_(ex) {}
   std::span<float> operator()(const LoraChanges& changes, const LoraChange& change) {
     const reflect::LeafType& type = *change.type;
     if (change.method == LoraMethod::low_rank) {
       const LowRankFactors f = low_rank_factors(changes, change);
       values_.assign(type.count, 0.0f);
-      add_product(1.0f, f.b.data(), f.a.data(), type.rows, f.rank, type.columns, values_.data());
+      add_product(ex_, 1.0f, f.b.data(), f.a.data(), type.rows, f.rank, type.columns, values_.data());
       return values_;
     }
     const LoraTensors& t = change.tensors;
@@ -89,7 +90,7 @@ class LoraDelta {
         } else {
           const auto a = changes.read(rows_of), b = changes.read(columns_of);
           w1.resize(rows1 * columns1);
-          add_product(1.0f, a.data(), b.data(), rows1, b.size() / columns1, columns1, w1.data());
+          add_product(ex_, 1.0f, a.data(), b.data(), rows1, b.size() / columns1, columns1, w1.data());
         }
         const auto w2 = whole2 != nullptr ? changes.read(*whole2)
                                           : part(LoraRole::lokr_w2_a, LoraRole::lokr_w2_b, LoraRole::lokr_t2, rows2, columns2);
@@ -112,8 +113,8 @@ class LoraDelta {
 
  private:
   // In the order of files: [rows][columns][taps].
-  static std::vector<float> product(const LoraChanges& changes, const LoraChange& change, LoraRole role_a, LoraRole role_b,
-                                    LoraRole role_core, std::size_t rows, std::size_t columns, std::size_t taps) {
+  std::vector<float> product(const LoraChanges& changes, const LoraChange& change, LoraRole role_a, LoraRole role_b,
+                             LoraRole role_core, std::size_t rows, std::size_t columns, std::size_t taps) const {
     std::vector<float> a = changes.read(*change.tensors[role_a]), b = changes.read(*change.tensors[role_b]);
     std::size_t inner = a.size() / rows;
     if (const TensorView* const core = change.tensors[role_core]; core != nullptr) {
@@ -124,10 +125,11 @@ class LoraDelta {
       a.swap(transposed);
     }
     std::vector<float> out(rows * columns * taps);
-    add_product(1.0f, a.data(), b.data(), rows, inner, columns * taps, out.data());
+    add_product(ex_, 1.0f, a.data(), b.data(), rows, inner, columns * taps, out.data());
     return out;
   }
 
+  const Executor& ex_;
   std::vector<float> values_, order_;
 };
 
@@ -154,13 +156,13 @@ inline void merge_magnitudes(const reflect::LeafType& type, std::span<const floa
 }
 
 // merged: a weight with the changes before this one; base: without any; both in the order of memory.
-inline void merge_change(const LoraChanges& changes, const LoraChange& change, float scale, std::span<const float> base,
-                         std::span<float> merged, LoraDelta& room) {
+inline void merge_change(const Executor& ex, const LoraChanges& changes, const LoraChange& change, float scale,
+                         std::span<const float> base, std::span<float> merged, LoraDelta& room) {
   const float factor = scale * change.factor;
   const reflect::LeafType& type = *change.type;
   if (change.method == LoraMethod::low_rank && !change.has_magnitudes()) {
     const LowRankFactors f = low_rank_factors(changes, change);
-    add_product(factor, f.b.data(), f.a.data(), type.rows, f.rank, type.columns, merged.data());
+    add_product(ex, factor, f.b.data(), f.a.data(), type.rows, f.rank, type.columns, merged.data());
     return;
   }
   const std::span<float> delta = room(changes, change);

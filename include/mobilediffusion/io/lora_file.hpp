@@ -105,8 +105,9 @@ template <class W>
 class LoraMerge {
  public:
   // Throws Error where a file has what W has no place for, and otherwise as read_lora, but reads no numbers yet; and for a scale
-  // that is no number. weights: what will be read into, and outlives this.
-  LoraMerge(W& weights, std::span<const LoraFile> files) {
+  // that is no number. weights: what will be read into. ex: multiplies; the sums are the same on any number of threads. Both
+  // outlive this.
+  LoraMerge(W& weights, std::span<const LoraFile> files, const Executor& ex) : ex_(ex), room_(ex) {
     if (files.empty()) return;
     const std::vector<reflect::LeafView> leafs = reflect::leafs(weights);
     for (const LoraFile& f : files) {
@@ -140,7 +141,7 @@ class LoraMerge {
       if (place.leaf.slot != leaf.slot) continue;
       if (!changed) merged_.assign(values.begin(), values.end());
       changed = true;
-      detail::merge_change(*place.changes, *place.change, place.scale, values, merged_, room_);
+      detail::merge_change(ex_, *place.changes, *place.change, place.scale, values, merged_, room_);
     }
     if (!changed) return values;
     check(leaf, merged_);
@@ -151,7 +152,7 @@ class LoraMerge {
     for (const Place& place : vectors_) {
       const std::span<float> values(place.leaf.data(), place.leaf.type->count);
       if (place.change != nullptr) {
-        detail::merge_change(*place.changes, *place.change, place.scale, {}, values, room_);
+        detail::merge_change(ex_, *place.changes, *place.change, place.scale, {}, values, room_);
       } else {
         const std::vector<float> added = place.changes->read(*place.bias);
         for (std::size_t i = 0; i < values.size(); ++i) values[i] += place.scale * added[i];
@@ -175,6 +176,7 @@ class LoraMerge {
           detail::join({"lora: ", leaf.path, ": expected finite numbers once merged, found NaN or infinity; lower the scale"}));
   }
 
+  const Executor& ex_;
   std::list<detail::LoraChanges> files_;  // stay where they are when this grows
   std::vector<Place> matrices_, vectors_;
   std::vector<float> merged_;
