@@ -236,7 +236,7 @@ class Tiles {
       if (!permitted)
         throw Error(
             "AMX: expected registers that the processor has and the system grants, as this unit was compiled for them; "
-            "found none");
+            "found none. Without -mamx-tile, or with mobilediffusion_dispatch() of CMake, it does without");
       configure_tiles(whole);
     }
   }
