@@ -116,7 +116,7 @@ constexpr md::ConvolutionSpec convolutions[] = {
     up(64, 320, 320), same(128, 320, 160), same(128, 160, 160), up(128, 160, 160), same(256, 160, 64), same(256, 64, 64),
     up(256, 64, 64), same(512, 64, 32), same(512, 32, 32), same(512, 32, 3)};
 
-constexpr const char* method_names[] = {"patches", "phases", "winograd"};
+constexpr const char* method_names[] = {"patches", "phases", "winograd", "direct"};
 
 // By every method that can. The label tells which models' layers choose it.
 template <md::ConvolutionSpec S>
@@ -127,12 +127,14 @@ void add_convolution(const Bench& b) {
                             : S.stride == 2 ? "down_"
                                             : "") +
                            shape(S.height, S.width, S.in) + "->" + std::to_string(S.out);
-  for (const ConvMethod method : {ConvMethod::patches, ConvMethod::phases, ConvMethod::winograd})
+  for (const ConvMethod method : {ConvMethod::patches, ConvMethod::phases, ConvMethod::winograd, ConvMethod::direct})
     for (const Format format : all_formats) {
-      if ((method == ConvMethod::phases && !S.upsample) || (method == ConvMethod::winograd && S.stride != 1)) continue;
-      const std::size_t products = method == ConvMethod::winograd ? md::winograd_points(format)
-                                   : method == ConvMethod::phases ? 4
-                                                                  : 1;
+      if ((method == ConvMethod::phases && !S.upsample) || (method == ConvMethod::winograd && S.stride != 1) ||
+          (method == ConvMethod::direct &&
+           (S.stride != 1 || S.upsample || S.pad_end || S.in % 32 != 0 || format == Format::fp32)))
+        continue;
+      const bool points = method == ConvMethod::winograd || method == ConvMethod::direct;  // what direct falls back on takes most
+      const std::size_t products = points ? md::winograd_points(format) : method == ConvMethod::phases ? 4 : 1;
       const std::size_t k = (method == ConvMethod::winograd ? 1 : method == ConvMethod::phases ? 4 : 9) * S.in;
       if (md::format_of_matrix(S.out, k, format) != format) continue;
       std::string label;

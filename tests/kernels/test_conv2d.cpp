@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -161,7 +162,8 @@ std::vector<float> packed_conv(const Executor& ex, const ConvGeometry& g, std::s
     kernels::reference::conv2d(x.data(), w.data(), outputs, y.data(), g, e);
     return y;
   }
-  const std::size_t floats = method == ConvMethod::winograd ? winograd_points(format) * packed_floats(outputs, g.channels, format)
+  const bool points = method == ConvMethod::winograd || method == ConvMethod::direct;  // what direct falls back on takes most
+  const std::size_t floats = points                         ? winograd_points(format) * packed_floats(outputs, g.channels, format)
                              : method == ConvMethod::phases ? 4 * packed_floats(outputs, 4 * g.channels, format)
                                                             : packed_floats(outputs, 9 * g.channels, format);
   std::vector<float> packed(floats), scratch(kernels::pack_filters_scratch(outputs, g.channels, method)),
@@ -207,6 +209,57 @@ TEST_CASE("Winograd's filters and the phases of a doubled image equal the defini
           CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::phases, Format::bf16), expected, k) < 0.03);
           CHECK(difference(packed_conv(ex, g, outputs, ConvMethod::phases, Format::int8), expected, k) < 0.1);
         }
+}
+
+TEST_CASE("a direct convolution equals the definition, on any number of threads", "[conv2d]") {
+  const Executor ex = Executor::oversubscribed(2), alone(1), many = Executor::oversubscribed(5);
+  for (const std::size_t channels : {32u, 96u})
+    for (const std::size_t outputs : {3u, 35u, 64u})
+      for (const std::size_t h : {1u, 4u, 19u, 40u})  // one region, and several with a rest of any height and width
+        for (const std::size_t w : {3u, 16u, 61u}) {
+          ConvGeometry g;
+          g.batch = 2;
+          g.in_h = g.out_h = h;
+          g.in_w = g.out_w = w;
+          g.channels = channels;
+          INFO(h << " x " << w << ", channels " << channels << ", outputs " << outputs);
+          const auto exact = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
+          for (const Format format : {Format::bf16, Format::int8}) {
+            const auto found = packed_conv(ex, g, outputs, ConvMethod::direct, format);
+            CHECK(difference(found, exact, 9 * channels) < (format == Format::bf16 ? 0.04 : 0.15));
+            CHECK(found == packed_conv(alone, g, outputs, ConvMethod::direct, format));
+            CHECK(found == packed_conv(many, g, outputs, ConvMethod::direct, format));
+          }
+          g.upsample = true;
+          g.out_h = 2 * h;
+          g.out_w = 2 * w;
+          const auto doubled = packed_conv(ex, g, outputs, ConvMethod::patches, Format::fp32);
+          for (const Format format : {Format::bf16, Format::int8}) {
+            const auto found = packed_conv(ex, g, outputs, ConvMethod::phases, format);
+            CHECK(difference(found, doubled, 9 * channels) < (format == Format::bf16 ? 0.03 : 0.1));
+            CHECK(found == packed_conv(many, g, outputs, ConvMethod::phases, format));
+          }
+        }
+}
+
+// But for NaN in 8 bits, which has no range.
+TEST_CASE("a direct convolution of a picture that is not finite is not finite", "[conv2d]") {
+  const Executor ex(1);
+  ConvGeometry g;
+  g.in_h = g.out_h = g.in_w = g.out_w = 8;
+  g.channels = 32;
+  for (const Format format : {Format::bf16, Format::int8})
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      std::vector<float> x(64 * 32, 1.0f), w(32 * 9 * 32, 1.0f), y(64 * 32), packed(16 * packed_floats(32, 32, format)),
+          scratch(kernels::pack_filters_scratch(32, 32, ConvMethod::direct)),
+          work(kernels::conv2d_scratch(g, 32, ConvMethod::direct, format));
+      x[20 * 32 + 5] = bad;
+      if (format == Format::int8 && std::isnan(bad)) continue;
+      kernels::pack_filters(w.data(), 32, 32, ConvMethod::direct, format, packed.data(), scratch.data());
+      kernels::conv2d(ex, x.data(), kernels::PackedFilters{packed.data(), 32, ConvMethod::direct, format}, y.data(), g, {},
+                      work.data());
+      CHECK_FALSE(std::isfinite(y[20 * 32]));
+    }
 }
 
 TEST_CASE("a Winograd convolution whose tiles do not pass at once equals the definition", "[conv2d]") {

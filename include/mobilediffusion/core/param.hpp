@@ -45,6 +45,7 @@ enum class ConvMethod {
   patches,   // one product over patches of 9 taps
   phases,    // of a doubled image: four products over 4 taps, one for each parity of the output's rows and columns
   winograd,  // minimal filtering: 36 products over tiles of 4x4 outputs in fp32, 16 over tiles of 2x2 in other formats
+  direct,    // patches that are not copied, bf16 and int8; by winograd where the processor has no dot products of the format
 };
 
 // Outputs along a side of Winograd's tiles. Larger tiles multiply less and lose digits: F(4x4) would make the rounding of bf16
@@ -79,12 +80,13 @@ struct Matrix {
 };
 
 // Convolution filters: [Out][In][K][K] in files, [Out][K][K][In] in memory, so that a tap is a contiguous run of channels.
-// Fp32, Other: how it is computed in inference, by the model's format.
-template <std::size_t Out, std::size_t In, std::size_t K, ConvMethod Fp32 = ConvMethod::patches, ConvMethod Other = Fp32>
+// Fp32, Bf16, Int8: how it is computed in inference, by the model's format.
+template <std::size_t Out, std::size_t In, std::size_t K, ConvMethod Fp32 = ConvMethod::patches, ConvMethod Bf16 = Fp32,
+          ConvMethod Int8 = Bf16>
 struct Filter {
   static constexpr bool is_matrix = true;
   static constexpr std::array<std::size_t, 4> file_shape{Out, In, K, K};
-  static constexpr ConvMethod method(Format model) { return model == Format::fp32 ? Fp32 : Other; }
+  static constexpr ConvMethod method(Format model) { return model == Format::fp32 ? Fp32 : model == Format::bf16 ? Bf16 : Int8; }
   // Of its matrices in a model of this format.
   static constexpr Format format(Format model) {
     const std::size_t per_product = method(model) == ConvMethod::winograd ? In
@@ -96,8 +98,9 @@ struct Filter {
   static constexpr std::size_t packed(Format model) {
     const Format f = format(model);
     if (method(model) == ConvMethod::phases) return 4 * packed_floats(Out, 4 * In, f);
-    if (method(model) == ConvMethod::winograd) return winograd_points(f) * packed_floats(Out, In, f);
-    return packed_floats(Out, columns, f);
+    const std::size_t points = winograd_points(f) * packed_floats(Out, In, f), patches = packed_floats(Out, columns, f);
+    if (method(model) == ConvMethod::winograd) return points;
+    return method(model) == ConvMethod::direct && points > patches ? points : patches;
   }
   static constexpr std::size_t outer = Out, inner = In, taps = K * K;
   float* data = nullptr;

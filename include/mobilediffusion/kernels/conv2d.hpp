@@ -10,6 +10,7 @@
 #include <string>
 
 #include "../core/error.hpp"
+#include "direct_conv.hpp"
 #include "matmul.hpp"
 #include "winograd.hpp"
 
@@ -65,7 +66,7 @@ inline void conv2d(const Executor& ex, const float* x, const float* w, std::size
 // w [outputs][3][3][channels] into `packed`, whose size Filter::packed tells. The scratch must not overlap either.
 inline void pack_filters(const float* w, std::size_t outputs, std::size_t channels, ConvMethod method, Format format,
                          float* packed, float* scratch) {
-  if (method == ConvMethod::winograd) {
+  if (method == ConvMethod::winograd || (method == ConvMethod::direct && !detail::runs_direct(format))) {
     pack_winograd(w, outputs, channels, format, packed, scratch);
   } else if (method == ConvMethod::phases) {
     // Of an output row of parity 0, tap 0 meets the row above and taps 1 and 2 its own; of parity 1, 0 and 1 its own, 2 the next.
@@ -94,12 +95,21 @@ inline void pack_filters(const float* w, std::size_t outputs, std::size_t channe
 inline void conv2d(const Executor& ex, const float* x, const PackedFilters& w, float* y, const ConvGeometry& g, Epilogue epilogue,
                    float* scratch) {
   detail::check(g);
-  if (w.method == ConvMethod::winograd) {
+  const bool one = g.stride == 1 && g.pad == 1 && g.kernel == 3, direct = detail::runs_direct(w.format);
+  if (w.method == ConvMethod::direct && direct) {
+    if (!one || g.upsample || !detail::fits_direct(g.channels, w.format))
+      throw Error("conv2d: expected stride 1, pad 1 and whole words side by side for a direct convolution");
+    detail::conv2d_direct(ex, x, w, y, g, epilogue);
+  } else if (w.method == ConvMethod::winograd || w.method == ConvMethod::direct) {
     if (g.stride != 1 || g.pad != 1) throw Error("conv2d: expected stride 1 and pad 1 for Winograd's filters");
     conv2d_winograd(ex, x, w, y, g, epilogue, scratch);
   } else if (w.method == ConvMethod::phases) {
     if (!g.upsample || epilogue.residual != nullptr || g.pad != 1 || g.out_h != 2 * g.in_h || g.out_w != 2 * g.in_w)
       throw Error("conv2d: expected an upsampling convolution without a residual for filters packed in phases");
+    if (direct && !simd::has_tiles && detail::fits_direct(g.channels, w.format)) {
+      detail::conv2d_direct(ex, x, w, y, g, epilogue);
+      return;
+    }
     const std::size_t k = 4 * g.channels;
     if (epilogue.rows_per_bias != SIZE_MAX) epilogue.rows_per_bias /= 4;
     for (std::size_t phase = 0; phase < 4; ++phase) {

@@ -79,7 +79,7 @@ struct WinogradPlan {
 
 // Floats of scratch that conv2d takes with filters packed for this method.
 inline constexpr std::size_t conv2d_scratch(const ConvGeometry& g, std::size_t outputs, ConvMethod method, Format format) {
-  if (method != ConvMethod::winograd) return 0;
+  if (method != ConvMethod::winograd && method != ConvMethod::direct) return 0;
   const detail::WinogradPlan plan(g, outputs, format);
   return plan.own ? 0 : plan.floats();
 }
@@ -91,7 +91,7 @@ inline constexpr std::size_t conv2d_backward_input_scratch(const ConvGeometry& g
 
 // Floats of scratch that pack_filters takes.
 inline constexpr std::size_t pack_filters_scratch(std::size_t outputs, std::size_t channels, ConvMethod method) {
-  return (method == ConvMethod::phases ? 4 : method == ConvMethod::winograd ? 1 : 0) * outputs * channels;
+  return (method == ConvMethod::phases ? 4 : method == ConvMethod::patches ? 0 : 1) * outputs * channels;
 }
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels

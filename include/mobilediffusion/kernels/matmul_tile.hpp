@@ -111,46 +111,24 @@ template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Lo
 }
 #endif
 
-// c[Rows][Vectors * width] (+)= a b over `depth` words of k. a and b: panels as panel_order.hpp says.
-template <Format F, std::size_t Rows, std::size_t Vectors>
-void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
-  using simd::Batch;
+// What 8-bit sums stand for.
+template <std::size_t Rows, std::size_t Vectors>
+[[gnu::always_inline]] inline void to_floats(const simd::Words (&sums)[Rows][Vectors], simd::Batch (&acc)[Rows][Vectors],
+                                             const Target& t) {
   constexpr std::size_t width = simd::width;
 #pragma GCC unroll 16
-  for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
-    __builtin_prefetch(t.c + t.c_offset[r], 1);
-    if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
-  }
-  Batch acc[Rows][Vectors];
-  if constexpr (F == Format::int8) {
-    simd::Words sums[Rows][Vectors];
-#if defined(__aarch64__)
-    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
-    else multiply_by_lane<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
-#else
-    multiply_block<Rows, Vectors>(
-        depth, a, b, sums, [] { return simd::zero_words(); }, simd::load_words, simd::splat_word, simd::dot_int8);
-#endif
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < Rows; ++r)
+  for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-      for (std::size_t v = 0; v < Vectors; ++v)
-        acc[r][v] = simd::fma(simd::to_float(sums[r][v]), simd::splat(t.a_scale[r]) * simd::load(t.b_scale + v * width),
-                              simd::splat(t.a_low[r]) * simd::load(t.b_sum + v * width));
-  } else {
-#if defined(__aarch64__)
-    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
-    else multiply_by_lane<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
-#else
-    multiply_block<Rows, Vectors>(
-        depth, a, b, acc, [] { return simd::splat(0.0f); }, simd::load, [](const float* p) { return simd::splat(*p); },
-        [](Batch x, Batch row, Batch sum) {
-          if constexpr (pairing<F> == 2) return simd::dot_bf16(x, row, sum);
-          else return simd::fma(x, row, sum);
-        });
-#endif
-  }
+    for (std::size_t v = 0; v < Vectors; ++v)
+      acc[r][v] = simd::fma(simd::to_float(sums[r][v]), simd::splat(t.a_scale[r]) * simd::load(t.b_scale + v * width),
+                            simd::splat(t.a_low[r]) * simd::load(t.b_sum + v * width));
+}
 
+// The sums into C, with what is added to them.
+template <std::size_t Rows, std::size_t Vectors>
+[[gnu::always_inline]] inline void finish(const simd::Batch (&acc)[Rows][Vectors], const Target& t) {
+  using simd::Batch;
+  constexpr std::size_t width = simd::width;
   if (t.columns == Vectors * width) {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
@@ -172,6 +150,43 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
 #pragma GCC unroll 2
     for (std::size_t v = 0; v < Vectors; ++v) simd::store(rows[r] + v * width, acc[r][v]);
   finish_partial(Rows, rows[0], Vectors * width, t);
+}
+
+// c[Rows][Vectors * width] (+)= a b over `depth` words of k. a and b: panels as panel_order.hpp says.
+template <Format F, std::size_t Rows, std::size_t Vectors>
+void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
+  using simd::Batch;
+  constexpr std::size_t width = simd::width;
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
+    __builtin_prefetch(t.c + t.c_offset[r], 1);
+    if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
+  }
+  Batch acc[Rows][Vectors];
+  if constexpr (F == Format::int8) {
+    simd::Words sums[Rows][Vectors];
+#if defined(__aarch64__)
+    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
+    else multiply_by_lane<ByteSteps, tile_rows, tile_columns>(depth, a, b, sums);
+#else
+    multiply_block<Rows, Vectors>(
+        depth, a, b, sums, [] { return simd::zero_words(); }, simd::load_words, simd::splat_word, simd::dot_int8);
+#endif
+    to_floats(sums, acc, t);
+  } else {
+#if defined(__aarch64__)
+    if constexpr (panel_order<F> == PanelOrder::blocks) multiply_by_blocks<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
+    else multiply_by_lane<FloatSteps, tile_rows, tile_columns>(depth, a, b, acc);
+#else
+    multiply_block<Rows, Vectors>(
+        depth, a, b, acc, [] { return simd::splat(0.0f); }, simd::load, [](const float* p) { return simd::splat(*p); },
+        [](Batch x, Batch row, Batch sum) {
+          if constexpr (pairing<F> == 2) return simd::dot_bf16(x, row, sum);
+          else return simd::fma(x, row, sum);
+        });
+#endif
+  }
+  finish(acc, t);
 }
 
 // Heights compiled: one row and every even number, so an odd rest of rows is an even tile and a row. Any height computes an

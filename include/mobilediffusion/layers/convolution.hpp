@@ -34,16 +34,19 @@ struct Convolution {
   static constexpr std::size_t middle = out_pixels * S.in;              // between depthwise and pointwise, per image
   using Pointwise = Linear<LinearSpec{.in = S.in, .out = S.out, .conv = true}>;
 
-  // By shape, from measurements (bench/kernels): Winograd's transforms pay from 16 channels and 64 tiles on; a doubled image's
-  // phases cost none and multiply as little as F(2x2).
+  // By shape, from measurements (bench/kernels): Winograd's transforms pay from 16 channels and 64 tiles on, and where dot products
+  // are quick only when there are many channels to multiply for each that is transformed; a doubled image's phases cost none and
+  // multiply as little as F(2x2).
   static constexpr ConvMethod method(Format format) {
     const std::size_t tile = winograd_tile(format) * winograd_tile(format);
     const bool winograd = S.stride == 1 && !S.pad_end && S.in >= 16 && out_pixels >= 64 * tile;
     if (S.upsample) return winograd && format == Format::fp32 ? ConvMethod::winograd : ConvMethod::phases;
+    const std::size_t few = format == Format::int8 ? 64 : format == Format::bf16 ? 16 : 0;
+    if (winograd && S.in % 32 == 0 && S.in * S.out <= few * (S.in + S.out)) return ConvMethod::direct;
     return winograd ? ConvMethod::winograd : ConvMethod::patches;
   }
   struct StandardWeights {
-    Filter<S.out, S.in, 3, method(Format::fp32), method(Format::bf16)> weight;
+    Filter<S.out, S.in, 3, method(Format::fp32), method(Format::bf16), method(Format::int8)> weight;
     std::conditional_t<S.bias, Param<S.out>, Absent> bias;
   };
   struct DepthwiseWeights {
@@ -66,7 +69,7 @@ struct Convolution {
     if (S.separable) return (S.upsample ? aligned(batch * full) : 0) + aligned(batch * middle);
     std::size_t floats = 0;  // the most of any format
     if (plan == Plan::inference)
-      for (const Format f : {Format::fp32, Format::bf16})
+      for (const Format f : {Format::fp32, Format::bf16, Format::int8})
         floats = std::max(floats, kernels::conv2d_scratch(geometry(batch), S.out, method(f), f));
     return aligned(floats);
   }
