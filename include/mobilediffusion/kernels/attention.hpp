@@ -25,8 +25,9 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
 namespace detail {
 
 // Queries are the vector lanes of the scores: the maxima and sums of softmax need no horizontal step, and any number of
-// keys (24, 77) is free of padding. 64 x 128 scores (32 KiB) and the rows they meet stay in the second-level cache.
-inline constexpr std::size_t attention_queries = 64, attention_keys = 128, attention_max_head_dim = 512;
+// keys (24, 77) is free of padding.
+inline constexpr std::size_t attention_queries = 64, attention_most_queries = 256, attention_keys = 128,
+                             attention_max_head_dim = 512;
 inline constexpr float attention_masked = std::numeric_limits<float>::lowest() / 2;  // finite: no inf - inf on the way to exp
 static_assert(attention_queries % simd::width == 0);
 
@@ -171,6 +172,20 @@ inline void attention_check(const AttentionShape& s, std::size_t q_ld, std::size
                 ", found " + std::to_string(std::min({q_ld, k_ld, v_ld, y_ld})));
 }
 
+// Queries that pass together. Keys and values are read, and converted, once for each block of them: as many as leave scores and
+// rows in the second-level cache, at most attention_floats, and enough blocks for the threads. No result depends on it.
+inline constexpr std::size_t attention_floats = 200 * 1024;
+inline std::size_t attention_block(const Executor& ex, const AttentionShape& s) {
+  const std::size_t threads = static_cast<std::size_t>(ex.threads());
+  std::size_t block = attention_most_queries;
+  for (; block > attention_queries; block /= 2) {
+    const std::size_t floats = block * (2 * s.head_dim + attention_keys) + 2 * attention_keys * s.head_dim;
+    const bool enough = s.batch * s.heads * ((s.queries + block - 1) / block) >= 4 * threads;
+    if (s.queries > block / 2 && floats <= std::min(ex.cached_floats(), attention_floats) && (enough || threads == 1)) break;
+  }
+  return block;
+}
+
 // Items of one thread below which starting another costs more than it gives.
 inline std::size_t attention_grain(std::size_t products_per_item) {
   return std::max<std::size_t>(1, (std::size_t{1} << 17) / (products_per_item + 1));
@@ -190,20 +205,20 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   constexpr std::size_t width = simd::width;
   attention_check(shape, q_ld, k_ld, v_ld, y_ld);
   const std::size_t d = shape.head_dim, columns = attention_padded(d);
-  const std::size_t blocks = (shape.queries + attention_queries - 1) / attention_queries;
-  const std::size_t grain = attention_grain(2 * std::min(shape.queries, attention_queries) * shape.keys * d);
+  const std::size_t block = attention_block(ex, shape), blocks = (shape.queries + block - 1) / block;
+  const std::size_t grain = attention_grain(2 * std::min(shape.queries, block) * shape.keys * d);
   const bool softmax = is_softmax(shape.kind), pairs = shape.bf16 && simd::has_dot_bf16;
 
   ex.parallel_for(shape.batch * shape.heads * blocks, grain, [&](std::size_t begin, std::size_t end, int thread) {
     const simd::Tiles registers(pairs);
-    float* queries_t = ex.scratch(thread);                                          // [d][lanes], scaled
-    float* sums = queries_t + std::max(d, attention_tiled(1)) * attention_queries;  // [attention_queries][columns]
-    float* scores = sums + attention_queries * columns;                             // [attention_keys][lanes], then probabilities
-    float* values = scores + attention_keys * attention_queries;                    // [attention_keys][columns]
-    float* maximum = values + attention_keys * columns;                             // [lanes]
-    float* total = maximum + attention_queries;                                     // [lanes]
-    float* rescale = total + attention_queries;                                     // [lanes]
-    float* keys = rescale + attention_queries;                                      // [attention_keys][key_words], in bf16
+    float* queries_t = ex.scratch(thread);                              // [d][lanes], scaled
+    float* sums = queries_t + std::max(d, attention_tiled(1)) * block;  // [block][columns]
+    float* scores = sums + block * columns;                             // [attention_keys][lanes], then probabilities
+    float* values = scores + attention_keys * block;                    // [attention_keys][columns]
+    float* maximum = values + attention_keys * columns;                 // [lanes]
+    float* total = maximum + block;                                     // [lanes]
+    float* rescale = total + block;                                     // [lanes]
+    float* keys = rescale + block;                                      // [attention_keys][key_words], in bf16
     const std::size_t key_words = (columns + 2 * width - 1) / (2 * width) * width;
     const auto multiply = [&]<bool Pairs>(std::bool_constant<Pairs>, auto... operands) -> void {
 #if defined(__aarch64__)
@@ -214,7 +229,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     };
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
-      const std::size_t q0 = item % blocks * attention_queries, nq = std::min(attention_queries, shape.queries - q0);
+      const std::size_t q0 = item % blocks * block, nq = std::min(block, shape.queries - q0);
       const std::size_t lanes = attention_padded(nq);
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
       attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
