@@ -63,7 +63,7 @@ function(mobilediffusion_find_dependencies missing)
   endforeach()
   if(NOT TARGET mobilediffusion::pictures AND NOT picture_parts MATCHES "NOTFOUND")
     add_library(mobilediffusion::pictures INTERFACE IMPORTED GLOBAL)
-    set_target_properties(mobilediffusion::pictures PROPERTIES
+    set_target_properties(mobilediffusion::pictures PROPERTIES INTERFACE_COMPILE_DEFINITIONS MOBILEDIFFUSION_ZLIB
       INTERFACE_INCLUDE_DIRECTORIES "${MOBILEDIFFUSION_PNG_INCLUDE_DIR};${MOBILEDIFFUSION_Z_INCLUDE_DIR};${MOBILEDIFFUSION_JPEG_INCLUDE_DIR}"
       INTERFACE_LINK_LIBRARIES "${MOBILEDIFFUSION_PNG_LIBRARY};${MOBILEDIFFUSION_Z_LIBRARY};${MOBILEDIFFUSION_JPEG_LIBRARY}")
   elseif(NOT TARGET mobilediffusion::pictures)

@@ -19,6 +19,12 @@
 
 #include "../core/error.hpp"
 
+// CMake's target defines it where it found zlib (with libpng and libjpeg): a quarter of the time of stb's own compression, and
+// files smaller by a third.
+#if defined(MOBILEDIFFUSION_ZLIB)
+#include <zlib.h>
+#endif
+
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail {
 
 // Owns all that stb allocates on this thread during its lifetime: stb does not look at what its allocator returns, so the
@@ -71,6 +77,18 @@ class StbMemory {
   StbMemory* outer_;
 };
 
+#if defined(MOBILEDIFFUSION_ZLIB)
+// As stb_image_write.h wants STBIW_ZLIB_COMPRESS; its quality is another scale. nullptr: it failed.
+inline unsigned char* compress_for_stb(unsigned char* data, int length, int* compressed_length, int) {
+  constexpr int level = 2;  // the higher ones take two to four times as long for a few per cent
+  uLongf size = ::compressBound(static_cast<uLong>(length));
+  auto* const out = static_cast<unsigned char*>(StbMemory::allocate(size));
+  if (::compress2(out, &size, data, static_cast<uLong>(length), level) != Z_OK) return nullptr;
+  *compressed_length = static_cast<int>(size);
+  return out;
+}
+#endif
+
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
 
 #pragma GCC diagnostic push
@@ -122,6 +140,9 @@ class StbMemory {
 #define STBIW_MALLOC(bytes) ::mobilediffusion::detail::StbMemory::allocate(bytes)
 #define STBIW_REALLOC(old, bytes) ::mobilediffusion::detail::StbMemory::reallocate(old, bytes)
 #define STBIW_FREE(memory) ::mobilediffusion::detail::StbMemory::release(memory)
+#if defined(MOBILEDIFFUSION_ZLIB)
+#define STBIW_ZLIB_COMPRESS ::mobilediffusion::detail::compress_for_stb
+#endif
 // A library must not abort its host.
 #define STBIW_ASSERT(x) ((x) ? static_cast<void>(0) : throw ::mobilediffusion::Error("stb_image_write: internal check failed"))
 
