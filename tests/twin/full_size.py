@@ -16,18 +16,16 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import diffusers  # noqa: E402
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: E402
 import torch  # noqa: E402
-import transformers  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+import on_demand  # noqa: E402
 import twin  # noqa: E402
 
 LIMIT = 1e-4
@@ -180,9 +178,6 @@ def run(args, folder):
 
 
 def main():
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=__doc__.split(",")[0])
     parser.add_argument("--preset", choices=PRESETS, default="sd15")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the files")
@@ -192,26 +187,10 @@ def main():
     parser.add_argument("--one-file", type=Path, metavar="DIFFUSERS",
                         help="ours reads one file of the LDM layout, by the script of this checkout of huggingface/diffusers")
     parser.add_argument("--model", type=Path, help="an existing folder of this preset instead of random weights")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="a configured build folder (default: build)")
-    parser.add_argument("--work", type=Path, help="an empty folder for the files, which stay; default: a temporary one")
-    args = parser.parse_args()
-    args.build = args.build.resolve()
-    if not (args.build / "CMakeCache.txt").exists():
-        parser.error(f"--build {args.build}: not a configured build folder")
-    if args.work and args.work.exists() and any(args.work.iterdir()):
-        parser.error(f"--work {args.work}: expected an empty folder")
+    args = on_demand.parse(parser)
     if args.one_file and (args.model or args.variant or args.shard_size or args.dtype == "bf16"):
         parser.error("--one-file: the script reads whole networks of random weights in fp32 or fp16")
-    folder = args.work or Path(tempfile.mkdtemp(prefix="full_size_"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return 0 if run(args, folder) else 1
-    except subprocess.CalledProcessError as e:
-        print(f"failed: {e}", file=sys.stderr)
-        return 1
-    finally:
-        if not args.work:
-            shutil.rmtree(folder)
+    return on_demand.run(args, run)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ library draw the same requests from the same seeds; folders bring their schedule
 with a sampler that the request names. Prints a table of peak signal-to-noise ratios in dB, over the bytes of the pictures, and
 exits with 1 where one is below 60 (fp32), 40 (bf16) or 30 (int8).
 
-Pictures of random weights may be much alike, so the table has controls: diffusers' picture must be below 30 dB from that of
-another seed and from that of another prompt, and below 50 dB from that of another sampler, which fp32 must tell apart.
+Pictures of random weights may be much alike, so each model has controls for each kind of picture: the comparison with one thing
+wrong must fail. diffusers' own picture of another seed must fail even as int8, of another prompt as bf16, and of another sampler
+or without the adapter as fp32, ten decibels below its limit.
 
-With TAESD and from noise alone, only fp32 is judged: the latents that random networks leave are fifteen times as large as real
-ones and TAESD clamps them at 3, so that the rounding of bf16 and int8 shows wherever they cross zero.
+A random UNet does not predict noise, and the latents that it leaves are fifteen times as large as real ones, which TAESD clamps
+at 3. So the last layer is not random alone: it is fitted so that the UNet takes noise for noise, see fit_to_noise.
 
 What is set alike, since the two differ on purpose: the mask's edges lie on the grid of the latents (a place of the latents is
 painted here if any of its pixels is, there if the first is), and of inpainted pictures only what is painted is compared (what is
@@ -31,7 +32,6 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -41,7 +41,6 @@ import diffusers  # noqa: E402
 import numpy  # noqa: E402
 import PIL.Image  # noqa: E402
 import torch  # noqa: E402
-import transformers  # noqa: E402
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel  # noqa: E402
 from peft import LoraConfig, inject_adapter_in_model  # noqa: E402
 from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
@@ -49,6 +48,7 @@ from peft.utils import get_peft_model_state_dict  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
+import on_demand  # noqa: E402
 import twin  # noqa: E402
 from full_size import CLIP_L, OPEN_CLIP_H, VAE, sd_unet, write_tokenizer  # noqa: E402
 
@@ -97,12 +97,15 @@ def distilled():
 
 def paints():
     kinds = [(s, {}) for s in (PNDM, DDIM, EULER_A, DPM_KARRAS)] + [(PNDM, {"tiny_vae": True}), (DDIM, {"lora": True})]
+    one_file = {"layout": "ldm", "sampler": {"name": "euler", "spacing": "linspace"}}
     return [draw(s, 20, 7.5, strength=1.0, inpaint=True, **more) for s, more in kinds] + [
-        draw(s, 20, 7.5, strength=0.8, inpaint=True) for s in (PNDM, DDIM, EULER_A)]
+        draw(s, 20, 7.5, strength=0.8, inpaint=True) for s in (PNDM, DDIM, EULER_A)] + [
+        draw(("EulerDiscreteScheduler", NOISE), 20, 7.5, strength=1.0, inpaint=True, **one_file)]
 
 
 def one_step():
-    return [draw(DPM, 1, 0.0), draw(TURBO, 1, 0.0), draw(TURBO, 1, 0.0, lora=True)]
+    return [draw(DPM, 1, 0.0), draw(TURBO, 1, 0.0), draw(TURBO, 1, 0.0, lora=True),
+            draw(TURBO, 1, 0.0, layout="ldm", sampler={"name": "euler", "spacing": "trailing"})]
 
 
 SECOND = dict(cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True)
@@ -113,7 +116,7 @@ TURBO_DRAWS = [draw(TURBO, 1, 0.0), draw(TURBO, 4, 0.0), draw(TURBO, 1, 0.0, tin
                draw(TURBO, 2, 0.0, strength=0.5), draw(TURBO, 4, 0.0, strength=1.0, inpaint=True),
                draw(TURBO, 4, 0.0, layout="ldm", sampler={"name": "euler", "spacing": "trailing"})]
 LCM_DRAWS = [draw(LCM, 4, 8.0), draw(LCM, 1, 8.0), draw(LCM, 8, 8.0), draw(LCM, 4, 8.0, tiny_vae=True), draw(LCM, 4, 8.0, lora=True),
-             draw(LCM, 4, 8.0, strength=0.5)]
+             draw(LCM, 4, 8.0, strength=0.5), draw(LCM, 4, 8.0, layout="ldm", sampler={"name": "lcm"})]
 FAMILIES = {
     "sd15": dict(unet=sd_unet(), draws=usual()),
     "sd15_inpainting": dict(unet=sd_unet(in_channels=9), draws=paints()),
@@ -129,7 +132,8 @@ FAMILIES = {
     "bk_sdm_v2_small": dict(unet=sd_unet(1, mid_block_type=None, **SECOND), draws=distilled()),
     "bk_sdm_v2_tiny": dict(unet=sd_unet(1, 3, mid_block_type=None, **SECOND_OF_3), draws=distilled()),
     "sdxs_512_dreamshaper": dict(unet=sd_unet(1, 3, mid_block_type=None, **SDXS), tiny_vae=True, draws=one_step()),
-    "sdxs_512_09": dict(unet=sd_unet(1, 3, mid_block_type=None, only_cross_attention=(True, False, False), **SECOND_OF_3),
+    "sdxs_512_09": dict(unet=sd_unet(1, 3, mid_block_type=None, only_cross_attention=(True, False, False),
+                                     **SECOND | dict(attention_head_dim=(8, 8, 8))),  # IDKiro/sdxs-512-0.9, unet/config.json
                         tiny_vae=True, draws=one_step()),
 }
 
@@ -137,9 +141,10 @@ FAMILIES = {
 def reduced(unet):
     """As reduced() in pipelines.cpp."""
     widths = tuple(w // 10 for w in unet["block_out_channels"])
-    one = isinstance(unet["attention_head_dim"], int)
+    heads = unet["attention_head_dim"]
+    eight = heads == 8 or set(heads) == {8}
     return unet | dict(block_out_channels=widths, norm_num_groups=8, cross_attention_dim={768: 64, 1024: 96}[unet["cross_attention_dim"]],
-                       attention_head_dim=4 if one else tuple(w // 16 for w in widths),
+                       attention_head_dim=4 if eight else tuple(w // 16 for w in widths),
                        time_cond_proj_dim=32 if unet.get("time_cond_proj_dim") else None)
 
 
@@ -171,14 +176,12 @@ class Networks:
         g = torch.Generator().manual_seed(5)
         h, w = min(self.height, 256) // 8, min(self.width, 256) // 8
         z = torch.randn(1, 4, h, w, generator=g)
-        context = torch.randn(1, 77, unet["cross_attention_dim"], generator=g)
-        beside = torch.randn(1, unet.get("in_channels", 4) - 4, h, w, generator=g)
-        embedded = unet.get("time_cond_proj_dim")
         for name, p in self.unet.named_parameters():
             if name.endswith("time_emb_proj.weight"):
                 p.mul_(2)  # so that samplers' times count
-        guidance = torch.randn(1, embedded, generator=g) if embedded else None
-        scale(self.unet.conv_out, self.unet(torch.cat([z, beside], 1), 500, context, timestep_cond=guidance).sample, 3.0)
+            if ".conv2." in name or ".proj_out." in name:
+                p.mul_(0.5)  # branches add to what passes beside them
+        self.fit_to_noise(unet, h, w, g)
         picture = 2 * torch.rand(1, 3, 8 * h, 8 * w, generator=g) - 1
         scale(self.vae.encoder.conv_out, self.vae.encode(picture).latent_dist.parameters, 4.0)
         self.vae.quant_conv.weight[4:] *= 0.2  # the posterior is narrower than the latents are wide
@@ -189,6 +192,39 @@ class Networks:
                 p.mul_(0.5)  # branches add to what passes beside them
         scale(self.tiny_vae.encoder.layers[-1], self.tiny_vae.encode(picture).latents, 1.0)
         scale(self.tiny_vae.decoder.layers[-1], self.tiny_vae.decode(z).sample, 0.4)
+
+    def fit_to_noise(self, unet, h, w, generator):
+        """Makes the UNet's last layer a tenth of what it is, and adds what predicts the noise of latents that are normal numbers:
+        sqrt(1 - abar) of what it sees (of v: 0, and the layer stays as large as v). Least squares, an error of x0 at one time
+        as bad as at another."""
+        abar = diffusers.DDIMScheduler(**NOISE).alphas_cumprod
+        self.unet.conv_in.weight.mul_(2)
+        for p in (self.unet.conv_norm_out.weight, self.unet.conv_norm_out.bias):
+            p.mul_(0.2)  # where SiLU is all but linear
+        layer, embedded, seen = self.unet.conv_out, unet.get("time_cond_proj_dim"), []
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        random = lambda *shape: torch.randn(shape, generator=generator)
+        rows, targets, weights = [], [], []
+        for t in range(999, 0, -120):
+            z = random(4, 4, h, w)
+            self.unet(torch.cat([z, random(4, unet.get("in_channels", 4) - 4, h, w)], 1), t, random(4, 77, unet["cross_attention_dim"]),
+                      timestep_cond=random(4, embedded) if embedded else None)
+            patches = torch.nn.functional.unfold(seen.pop(), 3, padding=1)
+            rows.append(torch.cat([patches, torch.ones_like(patches[:, :1])], 1).transpose(1, 2).flatten(0, 1).double())
+            targets.append((z * (1 - abar[t]).sqrt()).flatten(2).transpose(1, 2).flatten(0, 1).double())
+            weights.append(((1 - abar[t]) / abar[t]).sqrt().double().expand(len(rows[-1]), 1))
+        hook.remove()
+        x, y, weight = torch.cat(rows), torch.cat(targets), torch.cat(weights)
+        wanted = 0.1 if self.prediction == "epsilon" else 1.0
+        layer.weight.mul_(wanted / (x[:, :-1] @ layer.weight.flatten(1).T.double()).std())
+        layer.bias.zero_()
+        if self.prediction == "epsilon":
+            x, y = x * weight, y * weight
+            squares = x.T @ x
+            squares += 1e-6 * squares.diagonal().mean() * torch.eye(len(squares))
+            fit = torch.linalg.solve(squares, x.T @ y).T.float()
+            layer.weight += fit[:, :-1].reshape(layer.weight.shape)
+            layer.bias += fit[:, -1]
 
 
 def scale(layer, output, wanted):
@@ -230,14 +266,14 @@ def adapters(networks, on):
             module.enable_adapters(on)
 
 
-def write_one_file(networks, script, path):
+def write_one_file(networks, script, path, tiny):
     spec = importlib.util.spec_from_file_location("script", script)
     convert = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(convert)
     text = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in networks.text.state_dict().items()}
     with contextlib.redirect_stdout(None):
         parts = {"model.diffusion_model.": convert.convert_unet_state_dict(networks.unet.state_dict()),
-                 "first_stage_model.": convert.convert_vae_state_dict(networks.vae.state_dict())}
+                 "first_stage_model.": convert.convert_vae_state_dict((networks.tiny_vae if tiny else networks.vae).state_dict())}
         if networks.second:
             text = {"transformer." + k: v for k, v in text.items()}  # as the script calls it
             parts["cond_stage_model.model."] = convert.convert_text_enc_state_dict_v20(text)
@@ -270,7 +306,7 @@ class Family:
         self.tokenizer = CLIPTokenizer.from_pretrained(parts / "tokenizer", model_max_length=77)
         self.one_file = folder / "ldm.safetensors"
         if args.script:
-            write_one_file(n, args.script, self.one_file)
+            write_one_file(n, args.script, self.one_file, self.is_tiny({}))
         self.lora = folder / "adapter.safetensors"
         self.has_lora = False
         self.picture, self.mask = picture_to_edit(self.width, self.height)
@@ -369,7 +405,7 @@ def program(args, name):
     return args.build / "tests" / target
 
 
-CONTROLS = {"seed": 30.0, "prompt": 30.0, "sampler": 50.0, "adapter": 50.0}
+CONTROLS = {"seed": 30.0, "prompt": 40.0, "sampler": 50.0, "adapter": 50.0}
 
 
 def controls(family, d, picture):
@@ -384,7 +420,8 @@ def controls(family, d, picture):
 
 def run(args, folder):
     good = True
-    print("| model | layout | drawn with | fp32 | bf16 | int8 | other seed/prompt/sampler/adapter |\n|---|---|---|---|---|---|---|")
+    print("| model | layout | drawn with | fp32 | bf16 | int8 | diffusers' own with another |\n|---|---|---|---|---|---|---|")
+    formats = args.format or list(LIMITS)
     for name in args.family or FAMILIES:
         ours = program(args, name)
         family = Family(name, folder / name, args)
@@ -392,26 +429,27 @@ def run(args, folder):
         draws = [(k, d) for k, d in draws if d.get("layout") != "ldm" or args.script]
         theirs = {k: family.draw_by_diffusers(d) for k, d in draws}
         jobs = folder / name / "jobs.json"
-        jobs.write_text(json.dumps([family.job(k, d, f) for k, d in draws for f in args.format]))
+        jobs.write_text(json.dumps([family.job(k, d, f) for k, d in draws for f in formats]))
         subprocess.run([ours, jobs], check=True)
+        controlled = set()
         for k, d in draws:
-            other = controls(family, d, theirs[k]) if args.controls else {}
-            row = {f: decibels(family.read(k, d, f), theirs[k]) for f in args.format}
-            judged = ["fp32"] if d.get("tiny_vae") and d.get("strength", 1.0) == 1.0 else row
-            bad = [f for f, value in row.items() if f in judged and not value >= LIMITS[f]] + [c for c, value in other.items() if not value < CONTROLS[c]] + ["flat"] * (not theirs[k].std() > 10)
+            kind = ("strength" in d, *(bool(d.get(what)) for what in ("inpaint", "lora", "tiny_vae")))
+            other = controls(family, d, theirs[k]) if args.controls and kind not in controlled else {}
+            controlled.add(kind)
+            row = {f: decibels(family.read(k, d, f), theirs[k]) for f in formats}
+            bad = [f for f, value in row.items() if not value >= LIMITS[f]]
+            bad += [c for c, value in other.items() if not value < CONTROLS[c]] + ["flat"] * (not theirs[k].std() > 10)
             good &= not bad
             cells = ["same" if row.get(f) == math.inf else f"{row[f]:.0f}" if f in row else "" for f in LIMITS]
             layout = "one file" if d.get("layout") == "ldm" else "folder"
-            print("|", " | ".join([name, layout, title(d), *cells, "/".join(f"{v:.0f}" for v in other.values())]), "|", f"<- {', '.join(bad)}" if bad else "", flush=True)
+            told = ", ".join(f"{c} {v:.0f}" for c, v in other.items())
+            print("|", " | ".join([name, layout, title(d), *cells, told]), "|", f"<- {', '.join(bad)}" if bad else "", flush=True)
         if not args.work:
             shutil.rmtree(folder / name)
     return good
 
 
 def main():
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=__doc__.split(",")[0])
     parser.add_argument("--family", choices=FAMILIES, action="append", help="default: all")
     parser.add_argument("--draw", type=int, action="append", help="numbers of the family's draws; default: all")
@@ -419,26 +457,8 @@ def main():
     parser.add_argument("--full-size", action="store_true", help="as published: up to 12 GB of memory and 6 GB of disk")
     parser.add_argument("--script", type=Path, help="convert_diffusers_to_original_stable_diffusion.py, for one-file checkpoints")
     parser.add_argument("--no-controls", dest="controls", action="store_false", help="no other seeds, prompts and samplers")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="a configured build folder (default: build)")
     parser.add_argument("--program", type=Path, help="our side, already built")
-    parser.add_argument("--work", type=Path, help="an empty folder for the files, which stay; default: a temporary one")
-    args = parser.parse_args()
-    args.format = args.format or list(LIMITS)
-    args.build = args.build.resolve()
-    if not args.program and not (args.build / "CMakeCache.txt").exists():
-        parser.error(f"--build {args.build}: not a configured build folder")
-    if args.work and args.work.exists() and any(args.work.iterdir()):
-        parser.error(f"--work {args.work}: expected an empty folder")
-    folder = args.work or Path(tempfile.mkdtemp(prefix="pipelines_"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return 0 if run(args, folder.resolve()) else 1
-    except subprocess.CalledProcessError as e:
-        print(f"failed: {e}", file=sys.stderr)
-        return 1
-    finally:
-        if not args.work:
-            shutil.rmtree(folder)
+    return on_demand.run(on_demand.parse(parser), run)
 
 
 if __name__ == "__main__":
