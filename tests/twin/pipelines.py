@@ -191,7 +191,7 @@ class Networks:
             if ".conv.4." in name:
                 p.mul_(0.5)  # branches add to what passes beside them
         scale(self.tiny_vae.encoder.layers[-1], self.tiny_vae.encode(picture).latents, 1.0)
-        scale(self.tiny_vae.decoder.layers[-1], self.tiny_vae.decode(z).sample, 0.4)
+        scale(self.tiny_vae.decoder.layers[-1], self.tiny_vae.decode(3 * z).sample, 0.4)  # without norms, and latents are larger
 
     def fit_to_noise(self, unet, h, w, generator):
         """Makes the UNet's last layer a tenth of what it is, and adds what predicts the noise of latents that are normal numbers:
@@ -205,10 +205,11 @@ class Networks:
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         random = lambda *shape: torch.randn(shape, generator=generator)
         rows, targets, weights = [], [], []
+        n = max(1, 1536 // (h * w))
         for t in range(999, 0, -120):
-            z = random(4, 4, h, w)
-            self.unet(torch.cat([z, random(4, unet.get("in_channels", 4) - 4, h, w)], 1), t, random(4, 77, unet["cross_attention_dim"]),
-                      timestep_cond=random(4, embedded) if embedded else None)
+            z = random(n, 4, h, w)
+            self.unet(torch.cat([z, random(n, unet.get("in_channels", 4) - 4, h, w)], 1), t, random(n, 77, unet["cross_attention_dim"]),
+                      timestep_cond=random(n, embedded) if embedded else None)
             patches = torch.nn.functional.unfold(seen.pop(), 3, padding=1)
             rows.append(torch.cat([patches, torch.ones_like(patches[:, :1])], 1).transpose(1, 2).flatten(0, 1).double())
             targets.append((z * (1 - abar[t]).sqrt()).flatten(2).transpose(1, 2).flatten(0, 1).double())
