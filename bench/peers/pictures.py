@@ -71,10 +71,11 @@ def make_checkpoint(folder, model):
     tokens = letters + [x + "</w>" for x in letters] + made + ["<|startoftext|>", "<|endoftext|>"]
     (tokenizer / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), "utf-8")
     (tokenizer / "merges.txt").write_text(merges, "utf-8")
+    name_as_published(folder / "diffusers")
     parts = {part: load_file(folder / "diffusers" / part / file)
              for part, file in (("unet", "diffusion_pytorch_model.safetensors"), ("vae", "diffusion_pytorch_model.safetensors"),
                                 ("text_encoder", "model.safetensors"))}
-    text = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in parts["text_encoder"].items()}
+    text = parts["text_encoder"]
     out = {}
 
     def add(section, state):
@@ -101,6 +102,15 @@ def make_checkpoint(folder, model):
     save_file({k: v.contiguous() for k, v in tiny.state_dict().items()}, folder / "taesd.safetensors")
     tiny.save_pretrained(folder / "taesd")
     (folder / "made").write_text("")
+
+
+def name_as_published(folder):
+    """Names of a text encoder as published folders have them: the newest transformers leave out the front, others need it."""
+    from safetensors.torch import load_file, save_file
+    path = folder / "text_encoder" / "model.safetensors"
+    state = load_file(path)
+    if not all(k.startswith("text_model.") for k in state):
+        save_file({"text_model." + k.removeprefix("text_model."): v.contiguous() for k, v in state.items()}, path, {"format": "pt"})
 
 
 def complete_folder(folder, model):
