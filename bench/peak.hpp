@@ -32,18 +32,23 @@ inline double median(std::vector<double> values) {
 }
 
 namespace detail {
-// 12 independent chains hide the latency of every known unit.
+// Independent chains that hide the latency of every known unit: on 64-bit ARM four of up to five cycles.
+#if defined(__aarch64__)
+inline constexpr int chain_count = 24;
+#else
+inline constexpr int chain_count = 12;
+#endif
 template <class Vector, class Step, class Sum>
 [[gnu::noinline]] float chains(std::size_t rounds, Vector start, Step step, Sum total) {
-  Vector sum[12];
-  for (int i = 0; i < 12; ++i) sum[i] = start;
+  Vector sum[chain_count];
+  for (int i = 0; i < chain_count; ++i) sum[i] = start;
   const Vector a = start, b = start;
   for (std::size_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; ++i) sum[i] = step(a, b, sum[i]);
+#pragma GCC unroll 24
+    for (int i = 0; i < chain_count; ++i) sum[i] = step(a, b, sum[i]);
   }
   float result = 0.0f;
-  for (int i = 0; i < 12; ++i) result += total(sum[i]);
+  for (int i = 0; i < chain_count; ++i) result += total(sum[i]);
   return result;
 }
 // The best of five runs of work() on each thread, of so many multiply-accumulates.
@@ -63,7 +68,7 @@ double best_rate(const md::Executor& ex, double macs, Work work) {
 template <class Load, class Step, class Sum>
 double rate(const md::Executor& ex, double macs_per_step, Load load, Step step, Sum total) {
   constexpr std::size_t rounds = 1'000'000;
-  return best_rate(ex, macs_per_step * 12 * static_cast<double>(rounds), [&] {
+  return best_rate(ex, macs_per_step * chain_count * static_cast<double>(rounds), [&] {
     alignas(64) static volatile float source[md::simd::width] = {};
     volatile float sink = chains(rounds, load(const_cast<const float*>(source)), step, total);
     static_cast<void>(sink);
@@ -125,6 +130,16 @@ inline Peak measure_peak(const md::Executor& ex) {
     peak.int8 = detail::tile_rate<true, false>(ex);
     return peak;
   }
+#if defined(__aarch64__)
+  if constexpr (simd::has_blocks) {
+    peak.bf16 = detail::rate(
+        ex, 4 * lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::block(a, b, c); }, simd::sum);
+    peak.int8 = detail::rate(
+        ex, 8 * lanes, simd::load_words, [](simd::Words a, simd::Words b, simd::Words c) { return simd::block(a, b, c); },
+        [](simd::Words x) { return simd::sum(simd::to_float(x)); });
+    return peak;
+  }
+#endif
   if constexpr (simd::has_dot_bf16)
     peak.bf16 = detail::rate(
         ex, 2 * lanes, simd::load, [](simd::Batch a, simd::Batch b, simd::Batch c) { return simd::dot_bf16(a, b, c); },

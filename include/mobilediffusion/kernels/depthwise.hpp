@@ -61,16 +61,22 @@ inline void depthwise_outputs(const Window<Stride, Count>& window, const float* 
   for_vectors(0, channels, [&](auto lanes, std::size_t c) {
     simd::Batch sums[Count];
     const simd::Batch start = bias != nullptr ? lanes.load(bias + c) : simd::splat(0.0f);
+#pragma GCC unroll 4
     for (std::size_t i = 0; i < Count; ++i) sums[i] = start;
+#pragma GCC unroll 3
     for (std::size_t ky = 0; ky < 3; ++ky) {
       simd::Batch filter[3];
+#pragma GCC unroll 3
       for (std::size_t kx = 0; kx < 3; ++kx) filter[kx] = lanes.load(w + (Flip ? 8 - (3 * ky + kx) : 3 * ky + kx) * channels + c);
+#pragma GCC unroll 9
       for (std::size_t k = 0; k < Window<Stride, Count>::columns; ++k) {
         const simd::Batch in = lanes.load(window.pixel[ky][k] + c);
+#pragma GCC unroll 4
         for (std::size_t i = 0; i < Count; ++i)
           if (k >= i * Stride && k < i * Stride + 3) sums[i] = simd::fma(in, filter[k - i * Stride], sums[i]);
       }
     }
+#pragma GCC unroll 4
     for (std::size_t i = 0; i < Count; ++i) lanes.store(y + i * channels + c, sums[i]);
   });
 }

@@ -55,6 +55,14 @@ inline void store_zipped(float* p, Batch a, Batch b) {
 // a[0], a[2], b[0], b[2]
 inline Batch even_lanes(Batch a, Batch b) { return Batch(vuzp1q_f32(a, b)); }
 
+// The upper rows of two blocks of 2x2 side by side; the lower ones.
+inline Batch upper_row(Batch a, Batch b) {
+  return Batch(vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))));
+}
+inline Batch lower_row(Batch a, Batch b) {
+  return Batch(vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))));
+}
+
 #if defined(__ARM_FEATURE_DOTPROD)
 // Lanes of four bytes, or int32.
 using Words = int32x4_t;
@@ -90,13 +98,6 @@ inline Words dot_int8(Words a, Words b, Words c) { return vusdotq_s32(c, vreinte
 inline Words block(Words a, Words b, Words c) { return vusmmlaq_s32(c, vreinterpretq_u8_s32(a), as_bytes(b)); }
 inline bfloat16x8_t as_bf16(Batch x) { return vreinterpretq_bf16_f32(x); }
 inline Batch block(Batch a, Batch b, Batch c) { return Batch(vbfmmlaq_f32(c, as_bf16(a), as_bf16(b))); }
-// The upper rows of two blocks side by side; the lower ones.
-inline Batch upper_row(Batch a, Batch b) {
-  return Batch(vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))));
-}
-inline Batch lower_row(Batch a, Batch b) {
-  return Batch(vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))));
-}
 inline Words upper_row(Words a, Words b) {
   return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
 }
@@ -113,12 +114,8 @@ inline Batch pairs_across(Batch even, Batch odd) {
   const uint16x8_t e = vreinterpretq_u16_bf16(vcvtq_low_bf16_f32(even)), o = vreinterpretq_u16_bf16(vcvtq_low_bf16_f32(odd));
   return Batch(vreinterpretq_f32_u16(vzip1q_u16(e, o)));
 }
-// c[j] + a[j].first * b[j].first + a[j].second * b[j].second, lanes of a and b being pairs of bf16; and with one lane of a.
+// c[j] + a[j].first * b[j].first + a[j].second * b[j].second, lanes of a and b being pairs of bf16.
 inline Batch dot_bf16(Batch a, Batch b, Batch c) { return Batch(vbfdotq_f32(c, as_bf16(a), as_bf16(b))); }
-template <int Lane>
-inline Batch dot_bf16_lane(Batch a, Batch b, Batch c) {
-  return Batch(vbfdotq_laneq_f32(c, as_bf16(b), as_bf16(a), Lane));
-}
 #else
 #if defined(__ARM_FEATURE_DOTPROD)
 inline Words dot_int8(Words a, Words b, Words c) { return vdotq_s32(c, as_bytes(a), as_bytes(b)); }
@@ -127,14 +124,12 @@ inline Words dot_int8(Words a, Words b, Words c) { return vdotq_s32(c, as_bytes(
 Batch pairs_along(Batch low, Batch high);
 Batch pairs_across(Batch even, Batch odd);
 Batch dot_bf16(Batch a, Batch b, Batch c);
-template <int Lane>
-Batch dot_bf16_lane(Batch a, Batch b, Batch c);
 template <class Sum>
 Sum block(Sum a, Sum b, Sum c);
-template <class Sum>
-Sum upper_row(Sum a, Sum b);
-template <class Sum>
-Sum lower_row(Sum a, Sum b);
+#if defined(__ARM_FEATURE_DOTPROD)
+Words upper_row(Words a, Words b);
+Words lower_row(Words a, Words b);
+#endif
 #endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd

@@ -133,6 +133,12 @@ inline void transpose(Batch (&m)[width]) {
     m[c] = Batch(_mm256_permute2f128_ps(u[c], u[4 + c], 0x20));
     m[4 + c] = Batch(_mm256_permute2f128_ps(u[c], u[4 + c], 0x31));
   }
+#elif defined(__aarch64__)
+  const Batch t0(vtrn1q_f32(m[0], m[1])), t1(vtrn2q_f32(m[0], m[1])), t2(vtrn1q_f32(m[2], m[3])), t3(vtrn2q_f32(m[2], m[3]));
+  m[0] = upper_row(t0, t2);
+  m[1] = upper_row(t1, t3);
+  m[2] = lower_row(t0, t2);
+  m[3] = lower_row(t1, t3);
 #else
   alignas(64) float rows[width][width], columns[width][width];
   for (std::size_t i = 0; i < width; ++i) store(rows[i], m[i]);
