@@ -144,3 +144,5 @@ const bool answer = mobilediffusion::detail::goes_on(callback, {1, 2});")
 # Flags of others.
 mistake(fast_math "-ffast-math (also -Ofast, -ffinite-math-only, /fp:fast) removes the checks" "#define __FAST_MATH__ 1
 #include <mobilediffusion/core/error.hpp>")
+mistake(dispatch_count "MOBILEDIFFUSION_DISPATCH is a number that" "#define MOBILEDIFFUSION_DISPATCH 99
+#include <mobilediffusion/kernels/kernels.hpp>")

@@ -129,7 +129,7 @@ void multiply_tiles(std::size_t rows, std::size_t depth, const float* a, const f
 // finite; rows beyond `rows` may be anything. b: [depth][tile_columns].
 template <Format F>
 void multiply_tiles(std::size_t rows, std::size_t depth, const float* a, const float* b, const Target& t) {
-  static_assert(!simd::has_tiles || simd::width == simd::tile_side, "mobilediffusion: AMX needs AVX-512");
+  static_assert(!simd::has_tiles || simd::width == simd::tile_side);
   const bool low = rows <= simd::tile_side, narrow = t.columns <= simd::tile_side;
   if (low && narrow) multiply_tiles<F, 1, 1>(rows, depth, a, b, t);
   else if (low) multiply_tiles<F, 1, 2>(rows, depth, a, b, t);
