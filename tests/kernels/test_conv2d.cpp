@@ -213,10 +213,10 @@ TEST_CASE("Winograd's filters and the phases of a doubled image equal the defini
 
 TEST_CASE("a direct convolution equals the definition, on any number of threads", "[conv2d]") {
   const Executor ex = Executor::oversubscribed(2), alone(1), many = Executor::oversubscribed(5);
-  for (const std::size_t channels : {32u, 96u})
-    for (const std::size_t outputs : {3u, 35u, 64u})
-      for (const std::size_t h : {1u, 4u, 19u, 40u})  // one region, and several with a rest of any height and width
-        for (const std::size_t w : {3u, 16u, 61u}) {
+  for (const std::size_t channels : {32u, 64u})
+    for (const std::size_t outputs : {3u, 35u})
+      for (const std::size_t h : {1u, 4u, 19u})  // one region, and several with a rest of any height and width
+        for (const std::size_t w : {3u, 16u, 35u}) {
           ConvGeometry g;
           g.batch = 2;
           g.in_h = g.out_h = h;
