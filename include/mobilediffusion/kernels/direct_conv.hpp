@@ -70,9 +70,9 @@ struct DirectRegion {
         columns(std::min(plan.columns, plan.width - x)) {}
   std::size_t wide() const { return columns + 2; }
   std::size_t pixels() const { return (rows + 2) * wide(); }
-  // Of the picture x; nullptr: beyond it.
-  const float* pixel(const float* from, const ConvGeometry& g, std::size_t i) const {
-    const std::size_t row = y + i / wide() - 1, column = x + i % wide() - 1;  // -1 wraps around
+  // Row i and column j of them in the picture x; nullptr: beyond it.
+  const float* pixel(const float* from, const ConvGeometry& g, std::size_t i, std::size_t j) const {
+    const std::size_t row = y + i - 1, column = x + j - 1;  // -1 wraps around
     return row < g.in_h && column < g.in_w ? from + ((image * g.in_h + row) * g.in_w + column) * g.channels : nullptr;
   }
 };
@@ -81,15 +81,10 @@ template <Format F>
 void load_region(const float* x, const ConvGeometry& g, DirectRegion& region, float* out) {
   using simd::Batch;
   using simd::width;
-  const std::size_t wide = region.wide(), pixels = region.pixels(), channels = g.channels;
+  const std::size_t pixels = region.pixels(), channels = g.channels;
   const auto each = [&](auto&& f) {  // f(index, pixel or nullptr)
-    for (std::size_t i = 0, at = 0; i < region.rows + 2; ++i) {
-      const std::size_t row = region.y + i - 1;  // -1 wraps around: beyond the picture
-      for (std::size_t j = 0; j < wide; ++j, ++at) {
-        const std::size_t column = region.x + j - 1;
-        f(at, row < g.in_h && column < g.in_w ? x + ((region.image * g.in_h + row) * g.in_w + column) * channels : nullptr);
-      }
-    }
+    for (std::size_t i = 0, at = 0; i < region.rows + 2; ++i)
+      for (std::size_t j = 0; j < region.wide(); ++j, ++at) f(at, region.pixel(x, g, i, j));
   };
   if constexpr (F == Format::int8) {
     Batch least = simd::splat(0.0f), most = least;
@@ -252,7 +247,7 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
               t.c = y + pixel * outputs + n;
               if (e.residual != nullptr) t.residual = e.residual + pixel * e.residual_ld + n;
               for (const std::size_t stop = std::min(coming + share, next.pixels()); coming < stop; ++coming)
-                if (const float* p = next.pixel(x, g, coming); p != nullptr)
+                if (const float* p = next.pixel(x, g, coming / next.wide(), coming % next.wide()); p != nullptr)
                   for (std::size_t c = 0; c < g.channels; c += 16) __builtin_prefetch(p + c, 0, 2);
               functions[height / 2](source, words + ((row + down) * wide + column + right) * direct_words, panel + packed.header,
                                     t);

@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <utility>
 
+#include "../core/unroll.hpp"
 #include "../simd/tiles.hpp"
 #include "matmul_tile.hpp"
 
@@ -21,15 +21,6 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels::detail {
 // Registers: 0 to 3 are C's tiles [down][across], 4 and 5 A's, 6 and 7 B's.
 inline constexpr int tile_a = 4, tile_b = 6;
 constexpr int tile_c(std::size_t down, std::size_t across) { return static_cast<int>(2 * down + across); }
-
-// f(0) ... f(N - 1), with constants.
-template <std::size_t N, class F>
-[[gnu::always_inline]] inline void for_tiles(F&& f) {
-  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<std::size_t, I>{}), ...);
-  }
-  (std::make_index_sequence<N>{});
-}
 
 template <Format F, int C, int A, int B>
 [[gnu::always_inline]] inline void dot_tiles() {
@@ -44,9 +35,9 @@ template <Format F, std::size_t Down, std::size_t Across, bool Once>
                                                      const float* b, std::size_t b_ld) {
   constexpr std::size_t side = simd::tile_side;
   for (; steps > 0; --steps, a += a_step, b += side * b_ld) {
-    for_tiles<Down>([&](auto i) __attribute__((always_inline)) {
+    unroll_inlined<Down>([&](auto i) __attribute__((always_inline)) {
       simd::load_tile<tile_a + static_cast<int>(i)>(a + i * side * a_ld, 4 * a_ld);
-      for_tiles<Across>([&](auto j) __attribute__((always_inline)) {
+      unroll_inlined<Across>([&](auto j) __attribute__((always_inline)) {
         constexpr int right = tile_b + static_cast<int>(j);
         if constexpr (i == 0 && Once) simd::load_tile_once<right>(b + j * side, 4 * b_ld);
         else if constexpr (i == 0) simd::load_tile<right>(b + j * side, 4 * b_ld);
@@ -98,8 +89,8 @@ void multiply_tiles(std::size_t rows, std::size_t depth, const float* a, const f
       if constexpr (Across == 2) __builtin_prefetch(c + side, 1);
     }
   }
-  for_tiles<Down>([&](auto i) __attribute__((always_inline)) {
-    for_tiles<Across>([&](auto j) __attribute__((always_inline)) {
+  unroll_inlined<Down>([&](auto i) __attribute__((always_inline)) {
+    unroll_inlined<Across>([&](auto j) __attribute__((always_inline)) {
       if (!begins_with_c) simd::zero_tile<tile_c(i, j)>();
       else if (i < in_place) simd::load_tile<tile_c(i, j)>(t.c + t.c_offset[i * side] + j * side, 4 * t.c_ld);
       else simd::load_tile<tile_c(i, j)>(sums + i * side * ld + j * side, 4 * ld);
@@ -113,8 +104,8 @@ void multiply_tiles(std::size_t rows, std::size_t depth, const float* a, const f
     std::fill(last + rest * tile_columns, last + side * tile_columns, 0.0f);
     add_tile_products<F, Down, Across, true>(1, a + steps * a_step, side, a_step, last, tile_columns);
   }
-  for_tiles<Down>([&](auto i) __attribute__((always_inline)) {
-    for_tiles<Across>([&](auto j) __attribute__((always_inline)) {
+  unroll_inlined<Down>([&](auto i) __attribute__((always_inline)) {
+    unroll_inlined<Across>([&](auto j) __attribute__((always_inline)) {
       if (i < in_place) simd::store_tile<tile_c(i, j)>(t.c + t.c_offset[i * side] + j * side, 4 * t.c_ld);
       else simd::store_tile<tile_c(i, j)>(sums + i * side * ld + j * side, 4 * ld);
     });
@@ -143,15 +134,15 @@ template <std::size_t Down, std::size_t Across>
 void multiply_whole_tiles(std::size_t depth, const float* a, std::size_t a_ld, const float* b, std::size_t b_ld, float* c,
                           std::size_t c_ld, bool add) {
   constexpr std::size_t side = simd::tile_side;
-  for_tiles<Down>([&](auto i) __attribute__((always_inline)) {
-    for_tiles<Across>([&](auto j) __attribute__((always_inline)) {
+  unroll_inlined<Down>([&](auto i) __attribute__((always_inline)) {
+    unroll_inlined<Across>([&](auto j) __attribute__((always_inline)) {
       if (add) simd::load_tile<tile_c(i, j)>(c + i * side * c_ld + j * side, 4 * c_ld);
       else simd::zero_tile<tile_c(i, j)>();
     });
   });
   add_tile_products<Format::bf16, Down, Across, false>(depth / side, a, a_ld, side, b, b_ld);
-  for_tiles<Down>([&](auto i) __attribute__((always_inline)) {
-    for_tiles<Across>([&](auto j) __attribute__((always_inline)) {
+  unroll_inlined<Down>([&](auto i) __attribute__((always_inline)) {
+    unroll_inlined<Across>([&](auto j) __attribute__((always_inline)) {
       simd::store_tile<tile_c(i, j)>(c + i * side * c_ld + j * side, 4 * c_ld);
     });
   });

@@ -34,9 +34,9 @@ struct Convolution {
   static constexpr std::size_t middle = out_pixels * S.in;              // between depthwise and pointwise, per image
   using Pointwise = Linear<LinearSpec{.in = S.in, .out = S.out, .conv = true}>;
 
-  // By shape, from measurements (bench/kernels): Winograd's transforms pay from 16 channels and 64 tiles on, and where dot products
-  // are quick only when there are many channels to multiply for each that is transformed; a doubled image's phases cost none and
-  // multiply as little as F(2x2).
+  // By shape, from measurements (bench/kernels, bench/profile): Winograd's transforms pay from 16 channels and 64 tiles on, and
+  // where dot products are quick only when there are many channels to multiply for each that is transformed; a doubled image's
+  // phases cost none and multiply as little as F(2x2).
   static constexpr ConvMethod method(Format format) {
     const std::size_t tile = winograd_tile(format) * winograd_tile(format);
     const bool winograd = S.stride == 1 && !S.pad_end && S.in >= 16 && out_pixels >= 64 * tile;
