@@ -38,6 +38,10 @@ of kernels: compile what includes this library without it, or define MOBILEDIFFU
 #define MOBILEDIFFUSION_COMPILED_ISA i8mm
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 #define MOBILEDIFFUSION_COMPILED_ISA dotprod
+#elif defined(__wasm_simd128__) && defined(__wasm_relaxed_simd__)
+#define MOBILEDIFFUSION_COMPILED_ISA relaxed_simd
+#elif defined(__wasm_simd128__)
+#define MOBILEDIFFUSION_COMPILED_ISA simd128
 #else
 #define MOBILEDIFFUSION_COMPILED_ISA baseline
 #endif

@@ -15,6 +15,7 @@
 
 #include "../core/error.hpp"
 #include "../core/number_formats.hpp"
+#include "../core/reinterpret_bits.hpp"
 #include "message.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -57,10 +58,10 @@ inline constexpr float widen_fp16(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3FFu;
   const std::uint32_t is_subnormal = 0u - static_cast<std::uint32_t>(e == 0),
                       is_special = 0u - static_cast<std::uint32_t>(e == 31);
-  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(m)) * 0x1p-24f);
+  const std::uint32_t subnormal = reinterpret_bits<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(m)) * 0x1p-24f);
   const std::uint32_t normal = ((e + 112u) << 23) | (m << 13), special = 0x7F800000u | (m << 13);
-  return std::bit_cast<float>(sign | (subnormal & is_subnormal) | (special & is_special) |
-                              (normal & ~is_subnormal & ~is_special));
+  return reinterpret_bits<float>(sign | (subnormal & is_subnormal) | (special & is_special) |
+                                 (normal & ~is_subnormal & ~is_special));
 }
 
 template <class T>

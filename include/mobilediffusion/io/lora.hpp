@@ -112,9 +112,9 @@ class Lora {
 // What is adapted where nothing else is asked for: the projections of the UNet's attentions.
 inline bool is_attention_projection(std::string_view path) {
   if (!path.starts_with("unet.")) return false;
-  return std::ranges::any_of(
-      std::array<std::string_view, 5>{".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_kv.weight", ".to_out.0.weight"},
-      [&](std::string_view end) { return path.ends_with(end); });
+  constexpr std::array<std::string_view, 5> ends{".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_kv.weight",
+                                                 ".to_out.0.weight"};
+  return std::any_of(ends.begin(), ends.end(), [&](std::string_view end) { return path.ends_with(end); });
 }
 
 namespace detail {

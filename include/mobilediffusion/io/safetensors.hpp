@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -26,6 +25,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
+#include "../core/reinterpret_bits.hpp"
 #include "atomic_file.hpp"
 #include "base64.hpp"
 #include "dtype.hpp"
@@ -131,7 +131,7 @@ class SafetensorsFile {
     if (size < 8) fail({"expected at least 8 bytes, found ", size});
     std::array<std::byte, 8> begin;
     read(0, begin);
-    const auto header_size = std::bit_cast<std::uint64_t>(begin);
+    const auto header_size = reinterpret_bits<std::uint64_t>(begin);
     if (header_size > SafetensorsLimits::header_bytes) {
       if (const char* const kind = kind_of_other(begin); kind != nullptr)
         fail({"expected a safetensors file, found ", kind, "; convert it to safetensors"});
@@ -271,7 +271,7 @@ inline std::string safetensors_header(const std::filesystem::path& path, std::sp
   header.resize((header.size() + 7) / 8 * 8, ' ');
   if (header.size() > SafetensorsLimits::header_bytes)
     fail_file(path, {"cannot write: the header is larger than the format allows"});
-  const auto length = std::bit_cast<std::array<char, 8>>(static_cast<std::uint64_t>(header.size()));
+  const auto length = reinterpret_bits<std::array<char, 8>>(static_cast<std::uint64_t>(header.size()));
   return std::string(length.data(), length.size()) + header;
 }
 

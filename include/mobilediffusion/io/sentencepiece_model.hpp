@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
+#include "../core/reinterpret_bits.hpp"
 #include "message.hpp"
 #include "utf8.hpp"
 
@@ -238,7 +239,7 @@ class SentencepieceModel {
       last = fields.number;
       if (fields.number == text) name = fields.bytes;
       if (fields.number == type) kind = fields.value;
-      if (fields.number == score && !std::isfinite(std::bit_cast<float>(static_cast<std::uint32_t>(fields.value))))
+      if (fields.number == score && !std::isfinite(reinterpret_bits<float>(static_cast<std::uint32_t>(fields.value))))
         throw Error(join({"piece ", id, ": expected a finite score"}));
     }
     if (name.empty() || name.size() > longest_piece || find_invalid_utf8(name) != std::string_view::npos)

@@ -9,13 +9,13 @@
 #include "../core/begin.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "../core/param.hpp"
+#include "../core/reinterpret_bits.hpp"
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
 #include "panel_order.hpp"
@@ -127,7 +127,7 @@ inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t column
       std::int32_t sum = 0;
       for (std::size_t k = 0; k < n; ++k) {  // adding 1.5 * 2^23 rounds to the nearest whole number
         const float shifted = x[k0 + k] * inverse + 12582912.0f;
-        const auto whole = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - 0x4B400000u);
+        const auto whole = static_cast<std::int32_t>(reinterpret_bits<std::uint32_t>(shifted) - 0x4B400000u);
         q[k] = static_cast<std::int8_t>(whole);
         sum += whole;
       }

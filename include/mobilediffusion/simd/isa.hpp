@@ -36,6 +36,11 @@
   ROW(baseline)                                                \
   ROW(dotprod) /* 8-bit dot products: Cortex-A75, Apple A13 */ \
   ROW(i8mm)    /* matrix products of 8 bits and of bf16: Cortex-A510, A710 and X2, Neoverse V1, Apple A15 and M2 */
+#elif defined(__wasm__)
+#define MOBILEDIFFUSION_ISAS(ROW)                                       \
+  ROW(baseline)                                                         \
+  ROW(simd128)      /* Chrome 91, Firefox 89, Safari 16.4, node 16.4 */ \
+  ROW(relaxed_simd) /* fused multiply-add: Chrome 114, Firefox 145 */
 #else
 #define MOBILEDIFFUSION_ISAS(ROW) ROW(baseline)
 #endif
@@ -131,8 +136,8 @@ inline bool supported(Isa isa) {
              detail::has(0, 1ul << 14, "hw.optional.arm.FEAT_BF16");
   }
   return false;
-#else
-  return isa == Isa::baseline;
+#else  // WebAssembly, too, has nothing to ask: a module with instructions that an engine lacks is not loaded
+  return isa <= compiled_isa;
 #endif
 }
 

@@ -10,7 +10,6 @@
 #include "../core/begin.hpp"
 
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +17,7 @@
 #include <string>
 
 #include "../core/error.hpp"
+#include "../core/reinterpret_bits.hpp"
 #include "isa.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
@@ -114,12 +114,12 @@ void store_tile(void* p, std::size_t stride) {
 namespace detail {
 
 inline float without_denormals(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  return (bits & 0x7f800000u) == 0 ? std::bit_cast<float>(bits & 0x80000000u) : x;
+  const auto bits = reinterpret_bits<std::uint32_t>(x);
+  return (bits & 0x7f800000u) == 0 ? reinterpret_bits<float>(bits & 0x80000000u) : x;
 }
 // The bf16 in the lower or upper half of a word.
-inline float lower_half(std::uint32_t word) { return without_denormals(std::bit_cast<float>(word << 16)); }
-inline float upper_half(std::uint32_t word) { return without_denormals(std::bit_cast<float>(word & 0xffff0000u)); }
+inline float lower_half(std::uint32_t word) { return without_denormals(reinterpret_bits<float>(word << 16)); }
+inline float upper_half(std::uint32_t word) { return without_denormals(reinterpret_bits<float>(word & 0xffff0000u)); }
 
 }  // namespace detail
 
@@ -142,8 +142,8 @@ void dot_tiles_bf16() {
       }
     }
     for (std::size_t n = 0; n < s.columns(C); ++n) {
-      const float c = without_denormals(std::bit_cast<float>(s.words[C][m][n]));
-      s.words[C][m][n] = std::bit_cast<std::uint32_t>(without_denormals(c + without_denormals(even[n] + odd[n])));
+      const float c = without_denormals(reinterpret_bits<float>(s.words[C][m][n]));
+      s.words[C][m][n] = reinterpret_bits<std::uint32_t>(without_denormals(c + without_denormals(even[n] + odd[n])));
     }
   }
 }
@@ -155,9 +155,9 @@ void dot_tiles_int8() {
   s.expect_product(C, A, B);
   for (std::size_t m = 0; m < s.rows(C); ++m)
     for (std::size_t k = 0; k < s.rows(B); ++k) {
-      const auto a = std::bit_cast<std::array<std::uint8_t, 4>>(s.words[A][m][k]);
+      const auto a = reinterpret_bits<std::array<std::uint8_t, 4>>(s.words[A][m][k]);
       for (std::size_t n = 0; n < tile_side; ++n) {
-        const auto b = std::bit_cast<std::array<std::int8_t, 4>>(s.words[B][k][n]);
+        const auto b = reinterpret_bits<std::array<std::int8_t, 4>>(s.words[B][k][n]);
         s.words[C][m][n] += static_cast<std::uint32_t>(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
       }
     }
