@@ -203,7 +203,7 @@ void list_words(const Options& o) {
   const examples::KnownWords known(file.metadata());
   if (known.empty())
     throw md::Error(
-        join({"file ", printable(model), ": metadata ", examples::pairs_key, ": missing: it does not say what it knows"}));
+        join({"file ", printable(model), ": metadata ", md::KnownWords::pairs_key, ": missing: it does not say what it knows"}));
   if (std::fputs(known.list().c_str(), stdout) < 0 || std::fflush(stdout) != 0)
     throw md::Error(join({"standard output: cannot write: ", std::generic_category().message(errno)}));
 }

@@ -38,8 +38,18 @@ class Model {
   // model, before anything of it is used, and as LoraMerge and read_textual_inversions do.
   explicit Model(const std::filesystem::path& path, const std::vector<LoraFile>& loras = {}) : Model(ModelPaths{path}, loras) {}
   explicit Model(const ModelPaths& paths, const std::vector<LoraFile>& loras = {},
-                 const std::vector<EmbeddingFile>& embeddings = {})
-      : loaded_(std::make_shared<const Loaded>(ModelSource<M>(paths), loras, read_inversions(embeddings))) {}
+                 const std::vector<EmbeddingFile>& embeddings = {}, MemoryResource* memory = nullptr)
+      : Model(ModelSource<M>(paths), loras, embeddings, memory) {}
+  // From bytes of a file that are in memory, such as static data of the program: nothing of them is needed any more once it is
+  // made. name: for messages.
+  explicit Model(std::span<const std::byte> bytes, const std::string& name = "in memory")
+      : Model(ModelSource<M>(SafetensorsFile(bytes, name))) {}
+  // From a part of a file, such as an app's asset in its package.
+  Model(const std::filesystem::path& path, const FilePart& part) : Model(ModelSource<M>(SafetensorsFile(path, part))) {}
+  // From what was opened and found to be this model. memory: of the weights; null means the free store.
+  explicit Model(const ModelSource<M>& source, const std::vector<LoraFile>& loras = {},
+                 const std::vector<EmbeddingFile>& embeddings = {}, MemoryResource* memory = nullptr)
+      : loaded_(std::make_shared<const Loaded>(source, loras, read_inversions(embeddings), memory)) {}
 
   const Weights& weights() const { return loaded().weights.weights(); }
   const Tokenizer& tokenizer() const { return loaded().tokenizer; }
@@ -64,7 +74,8 @@ class Model {
     return read_textual_inversions(files, M.text.width);
   }
   struct Loaded {
-    Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras, const std::vector<TextualInversion>& inversions)
+    Loaded(const ModelSource<M>& source, const std::vector<LoraFile>& loras, const std::vector<TextualInversion>& inversions,
+           MemoryResource* memory)
         : vectors(count_vectors(inversions)),
           tokenizer(source.tokenizer().with_tokens(tokens_of(inversions), M.text.vocabulary)),
           metadata(source.metadata()),
@@ -72,7 +83,7 @@ class Model {
           schedule(source.schedule()),
           note(source.note()),
           zeros(source.zeros_for_empty_negative()),
-          weights(F, {token_table, aligned(vectors * M.text.width)}) {
+          weights(F, {token_table, aligned(vectors * M.text.width)}, memory) {
       const Executor executor(loras.empty() ? 1 : 0);
       LoraMerge<Weights> merge(weights.weights(), loras, executor);
       source.read(weights.weights(),

@@ -88,15 +88,13 @@ class ModelSource {
       open_folder();
       return;
     }
-    const auto file = std::make_shared<const SafetensorsFile>(path_);
-    const ModelKind kind = detail::judge_file(file);
-    if (kind.layout == ModelKind::Layout::ldm_file) {
-      open_checkpoint(LdmCheckpoint(file), kind);
-      return;
-    }
-    detail::check_kind(kind, *file);
-    check_model<M>(*file);
-    file_ = file;
+    open_file(std::make_shared<const SafetensorsFile>(path_));
+  }
+  // The same from a file that is already open: in memory, or a part of another one. Its bytes must live as long as the source; a
+  // Model has its own. paths.model: ignored.
+  explicit ModelSource(SafetensorsFile file, const ModelPaths& paths = {}) : path_(file.name()), vocabulary_(paths.vocabulary) {
+    if (!paths.vae.empty()) use_vae(paths.vae);
+    open_file(std::make_shared<const SafetensorsFile>(std::move(file)));
   }
 
   // How a request that does not say is drawn, and over which noise: what the file's metadata or the folder's scheduler say, else
@@ -156,6 +154,16 @@ class ModelSource {
   }
 
  private:
+  void open_file(std::shared_ptr<const SafetensorsFile> file) {
+    const ModelKind kind = detail::judge_file(file);
+    if (kind.layout == ModelKind::Layout::ldm_file) {
+      open_checkpoint(LdmCheckpoint(file), kind);
+      return;
+    }
+    detail::check_kind(kind, *file);
+    check_model<M>(*file);
+    file_ = std::move(file);
+  }
   void open_folder() {
     if (!is_folder(path_ / "unet")) {
       const bool part = path_exists(path_ / "config.json") && !path_exists(path_ / "model_index.json");

@@ -5,6 +5,7 @@
 #include "core/begin.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -48,6 +49,12 @@ struct SessionOptions {
   int threads = 0;        // 0: all that the process may use; more are cut to it (Executor)
   std::size_t batch = 1;  // pictures that pass the networks together; memory grows with it
   Observer* observer = nullptr;
+  MemoryResource* memory = nullptr;  // of activations and kernel scratch; null: the free store
+};
+
+// Where the time of a drawing went, in seconds, its callbacks left out.
+struct StageTimes {
+  double text_encoder = 0, unet = 0, decoder = 0, encoder = 0;  // encoder: of pictures that drawing begins with
 };
 
 // Drawing allocates no memory but the pictures and the tokenizer's own; it prints nothing and keeps no global state. Same
@@ -78,10 +85,13 @@ class Session {
   static constexpr std::size_t activation_bytes = activation_bytes_for(1);
 
   explicit Session(Model<M, F> model, const SessionOptions& options = {})
-      : model_(std::move(model)), batch_(options.batch), observer_(options.observer), executor_(options.threads) {
+      : model_(std::move(model)),
+        batch_(options.batch),
+        observer_(options.observer),
+        executor_(options.threads, Precision::fp32, options.memory) {
     if (batch_ < 1 || batch_ > 1024) throw Error(detail::join({"batch: expected 1 to 1024, found ", batch_}));
     model_.weights();  // throws for one that was moved from
-    activations_ = AlignedBuffer(activation_bytes_for(batch_) / 4);
+    activations_ = AlignedBuffer(activation_bytes_for(batch_) / 4, options.memory);
     initial_.resize(batch_);
     generators_.assign(batch_, TorchNormals(0));
     if constexpr (paints) nothing_.resize(latents);
@@ -125,10 +135,12 @@ class Session {
     check({.ids = ids}, options, 1.0f);
     check_bytes("rgb", rgb.size());
     const auto use = exclusive_use();
+    times_ = {};
     Stack stack(activations_);
     Context c = context(stack);
     float *z = stack.take(latents), *picture = stack.take(pixels);
     if (!draw(c, {.ids = ids.data()}, {.seeds = &seed}, options, {.beside = beside(c, {}, {})}, z, on_step)) return false;
+    const Timed timed(times_.decoder);
     to_bytes(c, z, picture, rgb);
     note_peak(stack);
     return true;
@@ -154,9 +166,11 @@ class Session {
   Image decode(std::span<const float> z) {
     check_latents(z.size());
     const auto use = exclusive_use();
+    times_ = {};
     Stack stack(activations_);
     Context c = context(stack);
     Image image(width, height);
+    const Timed timed(times_.decoder);
     decode(c, z, image.rgb);
     note_peak(stack);
     return image;
@@ -165,6 +179,7 @@ class Session {
   std::vector<float> encode(const Image& picture) {
     check_size("picture", picture);
     const auto use = exclusive_use();
+    times_ = {};
     Stack stack(activations_);
     Context c = context(stack);
     std::vector<float> z(latents);
@@ -230,6 +245,8 @@ class Session {
   std::size_t memory_bytes() const { return activations_.bytes() + executor_.scratch_bytes(); }
   // The most of activation_bytes that drawing has used so far.
   std::size_t peak_activation_bytes() const { return peak_activation_bytes_; }
+  // Of the last call that drew, as far as it came.
+  const StageTimes& times() const { return times_; }
 
  private:
   // The UNet of an inpainting model reads the mask and the latents of the masked picture beside its own (arXiv 2112.10752,
@@ -244,6 +261,18 @@ class Session {
     check_usable();
     return {use_, "session: expected one caller at a time, found two, or a call from inside its own callback; make one for each"};
   }
+  // Adds its own life to a stage's time.
+  class Timed {
+   public:
+    explicit Timed(double& seconds) : seconds_(seconds) {}
+    ~Timed() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+
+   private:
+    double& seconds_;
+    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  };
   void check_usable() const {
     if (!executor_.usable()) throw Error("session: expected one that is in use, found one that was moved from");
   }
@@ -305,6 +334,7 @@ class Session {
       if (!r.latents.empty()) check_latents(r.latents.size());
     }
     const auto use = exclusive_use();
+    times_ = {};
     PromptPair batch;
     std::vector<std::uint64_t> seeds(batch_);
     for (std::size_t first = 0, n = 0; first < requests.size(); first += n) {
@@ -327,6 +357,7 @@ class Session {
                 report))
         return;
       c.batch = 1;
+      const Timed timed(times_.decoder);
       for (std::size_t i = 0; i < n; ++i) finish(c, first + i, z + i * latents, picture);
       note_peak(stack);
     }
@@ -353,6 +384,7 @@ class Session {
     alone.batch = 1;
     const auto& weights = model_.weights();
     const Conditioning conditioning = [&] {
+      const Timed timed(times_.text_encoder);
       if constexpr (!Drawing::two_texts) return Drawing::encode(captions, weights.text_encoder, prompts);
       else
         return Drawing::encode(captions, weights.text_encoder, weights.text_encoder_2, prompts,
@@ -363,7 +395,15 @@ class Session {
       Context*& running;
       ~Reset() { running = nullptr; }
     } const reset{running_};
-    return Drawing::sample(c, weights.unet, conditioning, model_.schedule(), noise, o, source, z, on_step);
+    double in_callbacks = 0;
+    const auto report = [&](Progress p) {
+      const Timed timed(in_callbacks);
+      return detail::goes_on(on_step, p);
+    };
+    const Timed timed(times_.unet);
+    const bool done = Drawing::sample(c, weights.unet, conditioning, model_.schedule(), noise, o, source, z, report);
+    times_.unet -= in_callbacks;
+    return done;
   }
 
   // What the UNet of an inpainting model reads beside the latents, for c.batch pictures: the mask, 1 where it paints, as
@@ -421,6 +461,7 @@ class Session {
     check_bytes("picture", picture.size());
     if (!mask.empty()) check_bytes("mask", mask.size());
     const auto use = exclusive_use();
+    times_ = {};
     NoiseSource noise = make_noise();
     Stack stack(activations_);
     Context c = context(stack);
@@ -442,6 +483,7 @@ class Session {
     if (paints && !mask.empty()) source.painted = nullptr;  // it sees itself what to keep
     if (from_noise_alone) source.pictures = nullptr;
     if (!draw(c, prompts.captions(), noise, o, source, z, on_step)) return false;
+    const Timed timed(times_.decoder);
     to_picture(c, z, image);
     for (std::size_t i = 0; i < rgb.size(); ++i) {
       const float share = mask.empty() ? 1.0f : opacity(mask, i / 3);
@@ -453,12 +495,13 @@ class Session {
     return true;
   }
 
-  void encode(Context& c, std::span<const std::uint8_t> picture, float* z, float* image, TorchNormals* torch = nullptr) const {
+  void encode(Context& c, std::span<const std::uint8_t> picture, float* z, float* image, TorchNormals* torch = nullptr) {
     for (std::size_t i = 0; i < pixels; ++i) image[i] = static_cast<float>(picture[i]) / 127.5f - 1.0f;
     to_latents(c, image, z, torch);
   }
   // torch: draws them from their distribution, as diffusers does; null: their mean.
-  void to_latents(Context& c, const float* image, float* z, TorchNormals* torch) const {
+  void to_latents(Context& c, const float* image, float* z, TorchNormals* torch) {
+    const Timed timed(times_.encoder);
     if constexpr (Autoencoder::gives_distribution) {
       if (torch != nullptr) draw_normals(*torch, z);
       Autoencoder::to_latents(c, model_.weights().vae, image, z, torch == nullptr ? nullptr : z);
@@ -467,7 +510,7 @@ class Session {
     }
   }
   static void draw_normals(TorchNormals& torch, float* into) { torch.normals(into, M.vae.latent_channels, cells); }
-  void encode(Context& c, std::span<const std::uint8_t> picture, float* z) const {
+  void encode(Context& c, std::span<const std::uint8_t> picture, float* z) {
     Scope scope(c.stack);
     encode(c, picture, z, c.stack.take(pixels));
   }
@@ -528,6 +571,7 @@ class Session {
   bool knows_nothing_ = false;
   Context* running_ = nullptr;  // while a callback may be called
   std::size_t peak_activation_bytes_ = 0;
+  StageTimes times_;
 };
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

@@ -30,8 +30,9 @@ class Executor {
   static constexpr std::size_t scratch_floats = 512 * 1024;  // per thread: packing buffers, attention tiles
 
   // threads: 0 means as many as available_processors(); more than that would only wait for each other, and are cut to it. Throws
-  // Error where the system refuses a thread.
-  explicit Executor(int threads = 0, Precision precision = Precision::fp32) : Executor(Exactly{count(threads)}, precision) {}
+  // Error where the system refuses a thread. memory: for scratch; null: the free store.
+  explicit Executor(int threads = 0, Precision precision = Precision::fp32, MemoryResource* memory = nullptr)
+      : Executor(Exactly{count(threads)}, precision, memory) {}
 
   // With so many threads (at least 1) as said, whatever the machine has: to show that results do not depend on them.
   static Executor oversubscribed(int threads, Precision precision = Precision::fp32) {
@@ -84,10 +85,10 @@ class Executor {
   struct Exactly {
     int threads;
   };
-  Executor(Exactly exactly, Precision precision)
+  Executor(Exactly exactly, Precision precision, MemoryResource* memory = nullptr)
       : threads_(std::max(exactly.threads, 1)),
         precision_(precision),
-        scratch_(static_cast<std::size_t>(threads_) * scratch_floats),
+        scratch_(static_cast<std::size_t>(threads_) * scratch_floats, memory),
         pool_(new ThreadPool(threads_)) {}
   static int count(int threads) {
     if (threads == 1) return 1;

@@ -19,12 +19,27 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
+// Memory of a user's own for weights, activations and kernel scratch, instead of the program's free store. (Not
+// std::pmr::memory_resource: standard libraries in use, such as those of Android's NDK 25, have none.) It outlives all that
+// takes from it, and is asked by the threads that make and end models and sessions.
+class MemoryResource {
+ public:
+  virtual ~MemoryResource() = default;
+  // alignment: a power of two. Null, or an exception: there is not so much.
+  virtual void* allocate(std::size_t bytes, std::size_t alignment) = 0;
+  // Of allocate, with what it was asked for.
+  virtual void release(void* memory, std::size_t bytes, std::size_t alignment) noexcept = 0;
+};
+
 // Zero-initialised floats on a 64-byte boundary. Large ones ask the system for huge pages: a product that reads hundreds of
 // megabytes of weights otherwise waits for translations of addresses.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::size_t floats) : data_(allocate(floats)) { std::memset(data_.get(), 0, floats * sizeof(float)); }
+  // from: null means the free store.
+  explicit AlignedBuffer(std::size_t floats, MemoryResource* from = nullptr) : data_(allocate(floats, from)) {
+    std::memset(data_.get(), 0, floats * sizeof(float));
+  }
   float* data() const { return data_.get(); }
   std::size_t size() const { return data_ ? data_.get_deleter().floats : 0; }  // 0 after it was moved from
   std::size_t bytes() const { return size() * sizeof(float); }
@@ -36,12 +51,23 @@ class AlignedBuffer {
  private:
   struct Free {
     std::size_t alignment, floats;  // no initializers here: g++ 12 would not let the class be made without arguments
-    void operator()(float* p) const { ::operator delete (p, std::align_val_t{alignment}); }
+    MemoryResource* from;
+    std::size_t bytes() const { return floats * sizeof(float) + 64; }
+    void operator()(float* p) const {
+      if (from != nullptr) from->release(p, bytes(), alignment);
+      else ::operator delete (p, std::align_val_t{alignment});
+    }
   };
-  static std::unique_ptr<float, Free> allocate(std::size_t floats) {
+  static std::unique_ptr<float, Free> allocate(std::size_t floats, MemoryResource* from) {
     constexpr std::size_t huge_page = std::size_t{2} << 20;
+    if (from != nullptr) {
+      const Free free{64, floats, from};
+      void* const own = from->allocate(free.bytes(), free.alignment);
+      if (own == nullptr) throw std::bad_alloc();
+      return {static_cast<float*>(own), free};
+    }
     const std::size_t bytes = floats * sizeof(float) + 64;
-    const Free free{bytes >= 2 * huge_page ? huge_page : 64, floats};
+    const Free free{bytes >= 2 * huge_page ? huge_page : 64, floats, nullptr};
     void* const p = ::operator new (bytes, std::align_val_t{free.alignment});
 #ifdef MADV_HUGEPAGE
     if (bytes >= 2 * huge_page) static_cast<void>(::madvise(p, bytes, MADV_HUGEPAGE));  // advice: it need not be taken
@@ -49,7 +75,7 @@ class AlignedBuffer {
     return {static_cast<float*>(p), free};
   }
 
-  std::unique_ptr<float, Free> data_{nullptr, Free{64, 0}};
+  std::unique_ptr<float, Free> data_{nullptr, Free{64, 0, nullptr}};
 };
 
 // A bump allocator over caller-owned memory. Inference releases each block's locals when the block ends (Scope), so the

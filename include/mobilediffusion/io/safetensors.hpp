@@ -51,7 +51,8 @@ struct TensorView {
 class SafetensorsFile {
  public:
   // Throws Error, naming the file, the tensor and the rule, for everything that is not a well-formed file.
-  explicit SafetensorsFile(const std::filesystem::path& path) : name_(detail::path_text(path)), file_(path) {
+  explicit SafetensorsFile(const std::filesystem::path& path, const FilePart& part = {})
+      : name_(detail::path_text(path)), file_(std::in_place, path, part) {
     if (file_->size() > std::numeric_limits<std::size_t>::max()) fail({"larger than this machine's sizes"});
     parse(static_cast<std::size_t>(file_->size()));
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string>
 #include <system_error>
@@ -100,6 +101,12 @@ inline std::vector<std::filesystem::path> paths_in(const std::filesystem::path& 
   return paths;
 }
 
+// Where in a file something lies, such as an app's asset in its package.
+struct FilePart {
+  std::uint64_t offset = 0;
+  std::optional<std::uint64_t> length{};  // none: all that follows
+};
+
 namespace detail {
 
 // A file's descriptor, so that no error path leaks it.
@@ -129,11 +136,12 @@ class Descriptor {
   int value_;
 };
 
-// A regular file to read from, at any place. Reading is const: any number of threads may do it at once.
+// A regular file, or a part of one, to read from, at any place. Reading is const: any number of threads may do it at once.
 class InputFile {
  public:
-  // Throws Error for what is missing, cannot be opened or is no regular file (a named pipe is not waited for).
-  explicit InputFile(const std::filesystem::path& path) : path_(path) {
+  // Throws Error for what is missing, cannot be opened or is no regular file (a named pipe is not waited for), and for a part
+  // that is not all there.
+  explicit InputFile(const std::filesystem::path& path, const FilePart& part = {}) : path_(path) {
     if (kind_of(path) == PathKind::folder) fail_file(path, {"cannot open: it is not a regular file but a folder"});
 #if defined(_WIN32)
     int file = -1;
@@ -152,13 +160,18 @@ class InputFile {
 #endif
     if (!regular) fail_file(path, {"cannot open: it is not a regular file"});
     size_ = static_cast<std::uint64_t>(info.st_size);
+    if (part.offset > size_ || (part.length && *part.length > size_ - part.offset))
+      fail_file(path, {"expected ", part.length.value_or(0), " bytes from byte ", part.offset, " on, found ", size_, " in all"});
+    begin_ = part.offset;
+    size_ = part.length.value_or(size_ - part.offset);
   }
 
   const std::filesystem::path& path() const { return path_; }
-  std::uint64_t size() const { return size_; }  // when it was opened
+  std::uint64_t size() const { return size_; }  // of the part, when it was opened
 
-  // Fills out with what stands from `offset` on. Throws Error where the file has become shorter or cannot be read.
+  // Fills out with what stands from `offset` of the part on. Throws Error where the file has become shorter or cannot be read.
   void read(std::uint64_t offset, std::span<std::byte> out) const {
+    offset += begin_;
     while (!out.empty()) {
       constexpr std::size_t most = std::size_t{1} << 30;  // some systems refuse more in one call
       const auto n = read_some(offset, out.first(std::min(out.size(), most)));
@@ -186,7 +199,7 @@ class InputFile {
 
   std::filesystem::path path_;
   Descriptor file_;
-  std::uint64_t size_ = 0;
+  std::uint64_t begin_ = 0, size_ = 0;
 };
 
 // What a writer needs. Each returns 0 or an error of errno.

@@ -21,9 +21,9 @@ class PackedWeights {
  public:
   static constexpr std::size_t bytes(Format format) { return 4 * reflect::packed_floats<W>(format); }
 
-  // Zeros, until set() was called for every leaf. room: behind a table's own rows, for more.
-  explicit PackedWeights(Format format, const reflect::Room& room = {})
-      : format_(format), blob_(reflect::packed_floats<W>(format) + room.floats) {
+  // Zeros, until set() was called for every leaf. room: behind a table's own rows, for more. memory: null means the free store.
+  explicit PackedWeights(Format format, const reflect::Room& room = {}, MemoryResource* memory = nullptr)
+      : format_(format), blob_(reflect::packed_floats<W>(format) + room.floats, memory) {
     reflect::bind_packed(weights_, blob_.data(), format, room);
   }
   // Copies weights that are bound and not packed.

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// What programs say of prompts that a model was never taught: words, their order, their beginning.
+// What is said of prompts that a model was never taught: words, their order, their beginning.
 #include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "../io/temporary_folder.hpp"
 #include "catch.hpp"
-#include "common/known_words.hpp"
 #include "mobilediffusion/io/atomic_file.hpp"
+#include "mobilediffusion/io/known_words.hpp"
+#include "temporary_folder.hpp"
 
-using examples::KnownWords;
+using mobilediffusion::KnownWords;
 using Words = std::vector<std::string>;
 
 namespace {
@@ -25,16 +25,16 @@ KnownWords taught() {
 }
 }  // namespace
 
-TEST_CASE("a prompt's words are told apart", "[examples]") {
-  CHECK(examples::words_of("A red  Apple!") == Words{"a", "red", "apple"});
-  CHECK(examples::words_of("o'clock, O\xE2\x80\x99"
-                           "CLOCK; t-rex (T-Rex) - 'x'") == Words{"o'clock", "o'clock", "t-rex", "t-rex", "'x'"});
-  CHECK(examples::words_of("\xF0\x9F\xA6\x8A \xE6\x9D\xB1\xE4\xBA\xAC\xE3\x80\x80Z") ==
+TEST_CASE("a prompt's words are told apart", "[known_words]") {
+  CHECK(mobilediffusion::words_of("A red  Apple!") == Words{"a", "red", "apple"});
+  CHECK(mobilediffusion::words_of("o'clock, O\xE2\x80\x99"
+                                  "CLOCK; t-rex (T-Rex) - 'x'") == Words{"o'clock", "o'clock", "t-rex", "t-rex", "'x'"});
+  CHECK(mobilediffusion::words_of("\xF0\x9F\xA6\x8A \xE6\x9D\xB1\xE4\xBA\xAC\xE3\x80\x80Z") ==
         Words{"\xF0\x9F\xA6\x8A", "\xE6\x9D\xB1\xE4\xBA\xAC", "z"});
-  CHECK(examples::words_of(" ... ").empty());
+  CHECK(mobilediffusion::words_of(" ... ").empty());
 }
 
-TEST_CASE("what a model was never taught is told, and what it was is not", "[examples]") {
+TEST_CASE("what a model was never taught is told, and what it was is not", "[known_words]") {
   const KnownWords known = taught();
   for (const char* prompt : {"a fox on a light blue background", "A FOX, on a red background!", "a red apple", "two foxes",
                              "a fox to the left of a red apple", "", "!?"})
@@ -54,7 +54,7 @@ TEST_CASE("what a model was never taught is told, and what it was is not", "[exa
   CHECK(KnownWords(mobilediffusion::Metadata{{"training.pairs", "nonsense"}}).strange_in("a helicopter") == "");
 }
 
-TEST_CASE("words travel as metadata, and are listed", "[examples]") {
+TEST_CASE("words travel as metadata, and are listed", "[known_words]") {
   mobilediffusion::Metadata metadata{{"other", "stays"}};
   taught().write(metadata);
   CHECK(metadata["other"] == "stays");
@@ -66,7 +66,7 @@ TEST_CASE("words travel as metadata, and are listed", "[examples]") {
   CHECK(again.strange_in("a helicopter") != "");
 }
 
-TEST_CASE("the shipped models know their words", "[examples]") {
+TEST_CASE("the shipped models know their words", "[known_words]") {
   for (const char* name : {"emoji.safetensors", "emoji_one_step.safetensors"}) {
     const mobilediffusion::SafetensorsFile file(std::filesystem::path(MOBILEDIFFUSION_TEST_DATA) / "../../examples" / name);
     const KnownWords known(file.metadata());
