@@ -123,10 +123,13 @@ template <ModelConfig M>
 void check_model(const SafetensorsFile& file) {
   const reflect::Fields found = read_configuration(file);
   check_weights<ModelWeights<M>>(file, "");
-  if (const std::size_t n = reflect::leaf_count<ModelWeights<M>>(); file.tensors().size() != n) {
-    std::vector<std::string> known;
-    ModelWeights<M> weights{};
-    for (const reflect::LeafView& leaf : reflect::leafs(weights)) known.push_back(leaf.path);
+  std::vector<std::string> known;
+  ModelWeights<M> weights{};
+  for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+    known.push_back(leaf.path);
+    if (file.find(leaf.path)->dtype == Dtype::i8) known.push_back(detail::scale_name(leaf.path));
+  }
+  if (const std::size_t n = known.size(); file.tensors().size() != n) {
     std::sort(known.begin(), known.end());
     const auto is_foreign = [&](const TensorView& t) { return !std::binary_search(known.begin(), known.end(), t.name); };
     const auto foreign = std::find_if(file.tensors().begin(), file.tensors().end(), is_foreign);
@@ -180,8 +183,8 @@ inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions oth
   return o;
 }
 
-// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16). metadata: whatever should be known of the
-// training.
+// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16), or I8 as list_weights has it. metadata: whatever
+// should be known of the training.
 template <ModelConfig M>
 void write_model(const std::filesystem::path& path, const ModelWeights<M>& weights, std::string_view tokenizer, Dtype dtype,
                  Metadata metadata = {}) {

@@ -2,7 +2,7 @@
 # Sourced by the command-line tests. Arguments: the folder of the programs, cli_files, a model with random weights.
 set -u
 export LC_ALL=C.UTF-8
-generate=$1/generate inspect=$1/inspect files=$2 model=$3
+generate=$1/generate inspect=$1/inspect quantize=$1/quantize files=$2 model=$3
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM

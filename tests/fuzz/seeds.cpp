@@ -199,13 +199,15 @@ void model_seeds() {
   md::ModelWeights<fuzz::toy> weights{};
   md::reflect::bind(weights, memory.data());
   const fuzz::Folder folder("model");
-  md::write_model<fuzz::toy>(folder.path() / "file", weights, "placeholder", md::Dtype::f16,
-                             {{"sampler.kind", "ddim"}, {"sampler.steps", "4"}, {"sampler.guidance", "1.5"}});
-  std::string header = header_of(md::read_file(folder.path() / "file"));
-  const std::string placeholder = md::base64_encode("placeholder");
-  header.replace(header.find(placeholder), placeholder.size(), "@");
-  std::printf("model header: %zu bytes\n", header.size());
-  seed("model_file", "valid", header + '\0' + sentencepiece({{"model_type", "bpe"}}));
+  for (const auto& [name, dtype] : {std::pair{"valid", md::Dtype::f16}, std::pair{"int8", md::Dtype::i8}}) {
+    md::write_model<fuzz::toy>(folder.path() / "file", weights, "placeholder", dtype,
+                               {{"sampler.kind", "ddim"}, {"sampler.steps", "4"}, {"sampler.guidance", "1.5"}});
+    std::string header = header_of(md::read_file(folder.path() / "file"));
+    const std::string placeholder = md::base64_encode("placeholder");
+    header.replace(header.find(placeholder), placeholder.size(), "@");
+    std::printf("model header: %zu bytes\n", header.size());
+    seed("model_file", name, header + '\0' + sentencepiece({{"model_type", "bpe"}}));
+  }
 
   seed("model_folder", "valid", "");
   seed("model_folder", "valid-tokenizer-json",

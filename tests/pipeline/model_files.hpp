@@ -66,6 +66,10 @@ inline void put_last_float(md::TensorToWrite& t, float value) {
   t.fill = [value](std::span<std::byte> bytes) { std::memcpy(bytes.data() + bytes.size() - 4, &value, 4); };
 }
 
+inline void make_int8(md::TensorToWrite& t) {
+  t = {.name = t.name, .dtype = md::Dtype::i8, .shape = t.shape, .fill = [](auto) {}};
+}
+
 inline std::vector<WrongModel> wrong_models() {
   const std::string bias = "unet.conv_in.bias", fc1 = "text_encoder.text_model.encoder.layers.0.mlp.fc1.weight";
   const char *configuration = md::detail::configuration_key, *tokenizer = md::detail::tokenizer_key;
@@ -76,6 +80,15 @@ inline std::vector<WrongModel> wrong_models() {
       {"one-too-many",
        [](Tensors& t, auto&) { t.push_back({.name = "unet.extra", .shape = {0}}); },
        {"unet.extra", "unknown to the model, expected its"}},
+      {"int8-without-scale",
+       [=](Tensors& t, auto&) { make_int8(tensor(t, fc1)); },
+       {fc1 + "_scale", "missing, expected shape ["}},
+      {"int8-bias",
+       [=](Tensors& t, auto&) { make_int8(tensor(t, bias)); },
+       {bias, "expected dtype F32, F16, BF16, F8_E4M3 or F8_E5M2, found I8"}},
+      {"scale-of-floats",
+       [=](Tensors& t, auto&) { t.push_back({.name = fc1 + "_scale", .shape = {0}}); },
+       {fc1 + "_scale", "unknown to the model, expected its"}},
       {"renamed", [=](Tensors& t, auto&) { tensor(t, bias).name = "unet.conv_in.bias_"; }, {bias, "missing, expected shape ["}},
       {"transposed",
        [=](Tensors& t, auto&) { std::swap(tensor(t, fc1).shape[0], tensor(t, fc1).shape[1]); },

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../reflect/reflect.hpp"
+#include "int8_storage.hpp"
 #include "safetensors.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
@@ -31,16 +32,23 @@ inline void to_file_order(const reflect::LeafType& leaf, const float* memory, fl
       for (std::size_t t = 0; t < leaf.taps; ++t)
         file[(o * leaf.inner + i) * leaf.taps + t] = memory[(o * leaf.taps + t) * leaf.inner + i];
 }
+// Whether a tensor is stored in 8 bits, with scales beside it, in a file that may have such ones.
+template <class File>
+bool is_int8([[maybe_unused]] const File& file, const TensorView& t) {
+  if constexpr (requires { file.read_bytes(t); }) return t.dtype == Dtype::i8;
+  else return false;
+}
 }  // namespace detail
 
-// Throws Error unless every leaf of W is in the file under prefix + path with its shape and a float dtype. Reads no data.
-// File: a SafetensorsFile or WeightFiles.
+// Throws Error unless every leaf of W is in the file under prefix + path with its shape and a float dtype, or in 8 bits with its
+// scales (int8_storage.hpp; not in WeightFiles). Reads no data. File: a SafetensorsFile or WeightFiles.
 template <class W, class File>
 void check_weights(const File& file, std::string_view prefix) {
   W weights{};
   for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
     const TensorView& t = file.require(std::string(prefix) + leaf.path, leaf.type->file_shape);
-    if (!is_float(t.dtype))
+    if (detail::is_int8(file, t)) detail::require_scale(file, t, *leaf.type);
+    else if (!is_float(t.dtype))
       throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
                                 ": expected dtype ", float_dtypes, ", found ", name_of(t.dtype)}));
   }
@@ -61,7 +69,12 @@ void read_weights(const File& file, std::string_view prefix, W& weights, F&& tak
     const TensorView& t = file.require(std::string(prefix) + leaf.path, type.file_shape);
     const bool as_it_is = !type.is_matrix && type.taps == 1;
     float* read = as_it_is ? leaf.data() : values.data();
-    file.read_floats(t, read);
+    if constexpr (requires { file.read_bytes(t); }) {
+      if (t.dtype == Dtype::i8) detail::read_int8(file, t, detail::require_scale(file, t, type), read);
+      else file.read_floats(t, read);
+    } else {
+      file.read_floats(t, read);
+    }
     if (!std::all_of(read, read + type.count, [](float x) { return std::isfinite(x); }))
       throw Error(detail::join({"file ", detail::printable(file.name()), ": tensor ", detail::printable(t.name),
                                 ": expected finite numbers, found NaN or infinity"}));
@@ -88,7 +101,10 @@ void check_exactly_weights(
   check_weights<W>(file, "");
   std::vector<const TensorView*> wanted;  // not their names, since they may go by an older one
   W weights{};
-  for (const reflect::LeafView& leaf : reflect::leafs(weights)) wanted.push_back(&file.require(leaf.path, leaf.type->file_shape));
+  for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+    wanted.push_back(&file.require(leaf.path, leaf.type->file_shape));
+    if (detail::is_int8(file, *wanted.back())) wanted.push_back(&detail::require_scale(file, *wanted.back(), *leaf.type));
+  }
   std::sort(wanted.begin(), wanted.end());
   for (const auto& t : file.tensors())
     if (const TensorView* const tensor = &t; !std::binary_search(wanted.begin(), wanted.end(), tensor) && !ignores(t.name))
@@ -97,23 +113,34 @@ void check_exactly_weights(
                         ": unknown to the model, expected its ", wanted.size(), " tensors, found ", file.tensors().size()}));
 }
 
-// Appends one tensor per leaf (not packed) under prefix + path. The weights must outlive the list.
+// Appends one tensor per leaf (not packed) under prefix + path. dtype: F32, F16 or BF16; or I8, which is that of matrices and
+// filters, with a second tensor of scales, and F16 for the rest. The weights must outlive the list.
 template <class W>
 void list_weights(std::vector<TensorToWrite>& out, std::string_view prefix, const W& weights, Dtype dtype) {
   for (const reflect::LeafView& leaf : reflect::leafs(weights)) {
+    const reflect::LeafType* const type = leaf.type;
+    const bool int8 = dtype == Dtype::i8 && detail::written_as_int8(*type);
     TensorToWrite t;
     t.name = std::string(prefix) + leaf.path;
-    t.dtype = dtype;
-    t.shape.assign(leaf.type->file_shape.begin(), leaf.type->file_shape.end());
-    if (leaf.type->taps == 1) {
-      t.floats = {leaf.data(), leaf.type->count};
-    } else {
-      t.fill = [data = leaf.data(), type = leaf.type, dtype](std::span<std::byte> bytes) {
-        std::vector<float> order(type->count);
-        detail::to_file_order(*type, data, order.data());
-        convert_from_floats(dtype, order, bytes);
+    t.dtype = dtype == Dtype::i8 && !int8 ? Dtype::f16 : dtype;
+    t.shape.assign(type->file_shape.begin(), type->file_shape.end());
+    const auto in_file_order = [data = leaf.data(), type] {
+      std::vector<float> order(type->count);
+      detail::to_file_order(*type, data, order.data());
+      return order;
+    };
+    if (int8) {
+      t.fill = [=](std::span<std::byte> bytes) { detail::to_int8(*type, in_file_order(), bytes); };
+      TensorToWrite scale{.name = detail::scale_name(t.name), .dtype = Dtype::f32, .shape = {type->rows}};
+      scale.fill = [=](std::span<std::byte> bytes) {
+        convert_from_floats(Dtype::f32, detail::int8_scales(*type, in_file_order()), bytes);
       };
+      out.push_back(std::move(t));
+      out.push_back(std::move(scale));
+      continue;
     }
+    if (type->taps == 1) t.floats = {leaf.data(), type->count};
+    else t.fill = [=, dtype = t.dtype](std::span<std::byte> bytes) { convert_from_floats(dtype, in_file_order(), bytes); };
     out.push_back(std::move(t));
   }
 }
