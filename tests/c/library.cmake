@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# The shared library exports what the header declares and nothing else, and is as small as promised.
+# NM, STRIP: tools; SHARED: the library; HEADER; BUILD_TYPE; DISPATCH: whether it has kernels for many processors; OUT: a folder.
+file(STRINGS "${HEADER}" lines)
+string(REGEX MATCHALL "MOBILEDIFFUSION_API [a-z][^;(]*\\(" declared "${lines}")
+list(TRANSFORM declared REPLACE ".*[ *]([a-z_]+)\\($" "\\1")
+list(SORT declared)
+execute_process(COMMAND "${NM}" -D --defined-only "${SHARED}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "\n$" "" symbols "${symbols}")
+string(REPLACE "\n" ";" symbols "${symbols}")
+list(FILTER symbols EXCLUDE REGEX " A ")  # the version itself
+list(TRANSFORM symbols REPLACE "^[0-9a-f]+ [A-Za-z] ([^@]*).*" "\\1")
+list(SORT symbols)
+list(LENGTH declared count)
+if(count LESS 20 OR NOT declared STREQUAL symbols)
+  message(FATAL_ERROR "expected what the header declares:\n${declared}\nfound:\n${symbols}")
+endif()
+
+if(BUILD_TYPE STREQUAL "Release")
+  file(MAKE_DIRECTORY "${OUT}")
+  execute_process(COMMAND "${STRIP}" -o "${OUT}/stripped.so" "${SHARED}" COMMAND_ERROR_IS_FATAL ANY)
+  file(SIZE "${OUT}/stripped.so" size)
+  set(most 1500000)
+  if(DISPATCH)
+    set(most 4500000)
+  endif()
+  message(STATUS "${size} bytes")
+  if(size GREATER most)
+    message(FATAL_ERROR "expected at most ${most} bytes, found ${size}")
+  endif()
+endif()
