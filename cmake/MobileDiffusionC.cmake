@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# The library for C: mobilediffusion::c, shared, and mobilediffusion::c_static. Installed, they are a package of their own,
-# mobilediffusion_c, which needs nothing of what the C++ headers need but the tokenizers' libraries.
+# The library for C: mobilediffusion::c, shared, and mobilediffusion::c_static; where BUILD_SHARED_LIBS says which, that one alone,
+# as mobilediffusion::c. Installed, they are a package of their own, mobilediffusion_c, which needs nothing of what the C++ headers
+# need but the tokenizers' libraries.
 set(MOBILEDIFFUSION_C_PRESETS emoji CACHE STRING "Models that the C library can draw with: names in mobilediffusion::presets")
 set(dispatch ON)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")  # the kernels of all sets take minutes to compile then
@@ -45,70 +46,81 @@ function(_mobilediffusion_c_properties target name)
     $<BUILD_INTERFACE:${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 endfunction()
 
-add_library(mobilediffusion_c SHARED $<TARGET_OBJECTS:mobilediffusion_c_objects>)
-_mobilediffusion_c_properties(mobilediffusion_c c)
-set_target_properties(mobilediffusion_c PROPERTIES VERSION ${PROJECT_VERSION}
-  SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-target_link_libraries(mobilediffusion_c PRIVATE ${kernels} mobilediffusion::mobilediffusion)
+set(c_libraries "")
+if(BUILD_SHARED_LIBS OR NOT DEFINED BUILD_SHARED_LIBS)
+  list(APPEND c_libraries mobilediffusion_c)
+  add_library(mobilediffusion_c SHARED $<TARGET_OBJECTS:mobilediffusion_c_objects>)
+  _mobilediffusion_c_properties(mobilediffusion_c c)
+  set_target_properties(mobilediffusion_c PROPERTIES VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  target_link_libraries(mobilediffusion_c PRIVATE ${kernels} mobilediffusion::mobilediffusion)
 
-# Only what the header declares leaves the library: not the standard library's templates either.
-set(header "${folder}/../include/mobilediffusion/c_api.h")
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${header}")
-file(READ "${header}" text)
-string(REGEX MATCHALL "MOBILEDIFFUSION_API [^;(]*\\(" functions "${text}")
-list(TRANSFORM functions REPLACE ".*[ *]([a-z_]+)\\($" "\\1")
-if(APPLE)
-  list(JOIN functions "\n_" list)
-  file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.symbols" CONTENT "_@list@\n" @ONLY)
-  target_link_options(mobilediffusion_c PRIVATE "LINKER:-dead_strip,-exported_symbols_list,${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.symbols")
-elseif(CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF")
-  list(JOIN functions ";\n    " list)
-  file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.map" @ONLY
-    CONTENT "MOBILEDIFFUSION_@PROJECT_VERSION_MAJOR@.@PROJECT_VERSION_MINOR@ {\n  global:\n    @list@;\n  local:\n    *;\n};\n")
-  target_link_options(mobilediffusion_c PRIVATE "LINKER:--version-script,${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.map"
-    LINKER:--gc-sections)
-endif()
-
-# The static one holds the kernels too, and names what it needs besides.
-add_library(mobilediffusion_c_static STATIC $<TARGET_OBJECTS:mobilediffusion_c_objects>)
-_mobilediffusion_c_properties(mobilediffusion_c_static c_static)
-target_compile_definitions(mobilediffusion_c_static INTERFACE MOBILEDIFFUSION_C_STATIC)
-if(MSVC)
-  set_target_properties(mobilediffusion_c_static PROPERTIES OUTPUT_NAME mobilediffusion_static)  # else the other's import library
-endif()
-target_link_libraries(mobilediffusion_c_static INTERFACE $<BUILD_INTERFACE:mobilediffusion::sentencepiece>
-  $<BUILD_INTERFACE:mobilediffusion::utf8proc> $<BUILD_INTERFACE:mobilediffusion::threads>
-  $<INSTALL_INTERFACE:sentencepiece> $<INSTALL_INTERFACE:utf8proc>)
-set(c_link_flags "")
-if(MOBILEDIFFUSION_THREADS)
-  set(c_link_flags -pthread)
-  if(NOT MSVC)
-    target_link_libraries(mobilediffusion_c_static INTERFACE $<INSTALL_INTERFACE:-pthread>)
+  # Only what the header declares leaves the library: not the standard library's templates either.
+  set(header "${folder}/../include/mobilediffusion/c_api.h")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${header}")
+  file(READ "${header}" text)
+  string(REGEX MATCHALL "MOBILEDIFFUSION_API [^;(]*\\(" functions "${text}")
+  list(TRANSFORM functions REPLACE ".*[ *]([a-z_]+)\\($" "\\1")
+  if(APPLE)
+    list(JOIN functions "\n_" list)
+    file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.symbols" CONTENT "_@list@\n" @ONLY)
+    target_link_options(mobilediffusion_c PRIVATE "LINKER:-dead_strip,-exported_symbols_list,${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.symbols")
+  elseif(CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF")
+    list(JOIN functions ";\n    " list)
+    file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.map" @ONLY
+      CONTENT "MOBILEDIFFUSION_@PROJECT_VERSION_MAJOR@.@PROJECT_VERSION_MINOR@ {\n  global:\n    @list@;\n  local:\n    *;\n};\n")
+    target_link_options(mobilediffusion_c PRIVATE "LINKER:--version-script,${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_c.map"
+      LINKER:--gc-sections)
   endif()
 endif()
-if(kernels)
-  list(LENGTH isas count)
-  set(objects "")
-  foreach(library IN LISTS kernels)
-    add_dependencies(mobilediffusion_c_static ${library})
-    if(count GREATER 1)
-      list(APPEND objects "$<TARGET_FILE:${library}>.o")  # one with a single symbol, by _mobilediffusion_hide_symbols
-    else()
-      list(APPEND objects $<TARGET_OBJECTS:${library}>)
-    endif()
-  endforeach()
-  add_custom_command(TARGET mobilediffusion_c_static POST_BUILD
-    COMMAND "${CMAKE_AR}" qs $<TARGET_FILE:mobilediffusion_c_static> ${objects} COMMAND_EXPAND_LISTS VERBATIM)
+
+if(NOT BUILD_SHARED_LIBS)
+  list(APPEND c_libraries mobilediffusion_c_static)
+  # The static one holds the kernels too, and names what it needs besides.
+  add_library(mobilediffusion_c_static STATIC $<TARGET_OBJECTS:mobilediffusion_c_objects>)
+  if(TARGET mobilediffusion_c)
+    _mobilediffusion_c_properties(mobilediffusion_c_static c_static)
+  else()
+    _mobilediffusion_c_properties(mobilediffusion_c_static c)
+  endif()
+  target_compile_definitions(mobilediffusion_c_static INTERFACE MOBILEDIFFUSION_C_STATIC)
+  if(MSVC)
+    set_target_properties(mobilediffusion_c_static PROPERTIES OUTPUT_NAME mobilediffusion_static)  # else the other's import library
+  endif()
+  target_link_libraries(mobilediffusion_c_static INTERFACE $<BUILD_INTERFACE:mobilediffusion::sentencepiece>
+    $<BUILD_INTERFACE:mobilediffusion::utf8proc> $<BUILD_INTERFACE:mobilediffusion::threads>
+    $<INSTALL_INTERFACE:sentencepiece> $<INSTALL_INTERFACE:utf8proc>)
+  if(MOBILEDIFFUSION_THREADS AND NOT MSVC)
+    target_link_libraries(mobilediffusion_c_static INTERFACE $<INSTALL_INTERFACE:-pthread>)
+  endif()
+  if(kernels)
+    list(LENGTH isas count)
+    set(objects "")
+    foreach(library IN LISTS kernels)
+      add_dependencies(mobilediffusion_c_static ${library})
+      if(count GREATER 1)
+        list(APPEND objects "$<TARGET_FILE:${library}>.o")  # one with a single symbol, by _mobilediffusion_hide_symbols
+      else()
+        list(APPEND objects $<TARGET_OBJECTS:${library}>)
+      endif()
+    endforeach()
+    add_custom_command(TARGET mobilediffusion_c_static POST_BUILD
+      COMMAND "${CMAKE_AR}" qs $<TARGET_FILE:mobilediffusion_c_static> ${objects} COMMAND_EXPAND_LISTS VERBATIM)
+  endif()
 endif()
 
 if(MOBILEDIFFUSION_INSTALL)
   include(CMakePackageConfigHelpers)
   set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/mobilediffusion_c")
-  install(TARGETS mobilediffusion_c mobilediffusion_c_static EXPORT mobilediffusion_cTargets)
+  install(TARGETS ${c_libraries} EXPORT mobilediffusion_cTargets)
   install(EXPORT mobilediffusion_cTargets NAMESPACE mobilediffusion:: FILE mobilediffusion_cConfig.cmake
     DESTINATION "${package_dir}")
   write_basic_package_version_file(mobilediffusion_cConfigVersion.cmake COMPATIBILITY SameMinorVersion)
   install(FILES "${CMAKE_CURRENT_BINARY_DIR}/mobilediffusion_cConfigVersion.cmake" DESTINATION "${package_dir}")
+  set(c_link_flags "")
+  if(MOBILEDIFFUSION_THREADS)
+    set(c_link_flags -pthread)
+  endif()
   set(c_runtime -lstdc++)  # for who links the static one by a compiler of C
   if(APPLE OR CMAKE_CXX_FLAGS MATCHES "-stdlib=libc\\+\\+")
     set(c_runtime -lc++)

@@ -6,20 +6,21 @@
 function(mobilediffusion_find_dependencies missing)
   set(lacking "")
 
-  # name, header, Debian package
+  # name, header (then what package managers call it), Debian package
   foreach(dependency IN ITEMS
       "xsimd|xsimd/xsimd.hpp|libxsimd-dev"
       "boost|boost/pfr.hpp|libboost1.81-dev (Debian 12) or libboost-dev (later)"
       "json|nlohmann/json.hpp|nlohmann-json3-dev"
-      "stb|stb/stb_image_write.h|libstb-dev"
+      "stb|stb/stb_image_write.h stb_image_write.h|libstb-dev"
       "sentencepiece|sentencepiece_processor.h|libsentencepiece-dev"
       "utf8proc|utf8proc.h|libutf8proc-dev")
     string(REPLACE "|" ";" dependency "${dependency}")
     list(GET dependency 0 name)
     list(GET dependency 1 header)
     list(GET dependency 2 package)
+    string(REPLACE " " ";" names "${header}")
     string(TOUPPER "MOBILEDIFFUSION_${name}_INCLUDE_DIR" variable)
-    find_path(${variable} ${header})
+    find_path(${variable} NAMES ${names} NAMES_PER_DIR)
     mark_as_advanced(${variable})
     if(NOT ${variable})
       string(APPEND lacking "  <${header}>: Debian package ${package}\n")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The C interface, by a compiler of C with its strictest warnings; its examples; what the libraries export and how large they are.
-if(NOT TARGET mobilediffusion_c OR NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang" OR NOT UNIX)
+if(NOT TARGET mobilediffusion_c OR NOT TARGET mobilediffusion_c_static OR NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang" OR NOT UNIX)
   return()
 endif()
 enable_language(C)

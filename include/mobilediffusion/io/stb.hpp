@@ -147,7 +147,11 @@ inline unsigned char* compress_for_stb(unsigned char* data, int length, int* com
 #define STBIW_ASSERT(x) ((x) ? static_cast<void>(0) : throw ::mobilediffusion::Error("stb_image_write: internal check failed"))
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail::stb {
+#if __has_include(<stb/stb_image_write.h>)
 #include <stb/stb_image_write.h>
+#else  // where vcpkg and Conan have it
+#include <stb_image_write.h>
+#endif
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail::stb
 
 #pragma pop_macro("INCLUDE_STB_IMAGE_WRITE_H")

@@ -9,6 +9,11 @@
 #if defined(MOBILEDIFFUSION_DISPATCH)
 #include "dispatch.hpp"
 #else
+#if defined(__GNUC__) && !defined(__OPTIMIZE__) && !defined(MOBILEDIFFUSION_UNOPTIMIZED)
+#pragma message( \
+    "mobilediffusion: kernels are compiled without optimization, so a picture takes tens of times longer: add -O2 or -O3, let \
+CMake's mobilediffusion_kernels() compile them, or define MOBILEDIFFUSION_UNOPTIMIZED to hear no more of it")
+#endif
 #include "../simd/isa.hpp"
 #include "activation.hpp"
 #include "attention.hpp"
