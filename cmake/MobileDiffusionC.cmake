@@ -87,9 +87,13 @@ if(NOT BUILD_SHARED_LIBS)
   if(MSVC)
     set_target_properties(mobilediffusion_c_static PROPERTIES OUTPUT_NAME mobilediffusion_static)  # else the other's import library
   endif()
-  target_link_libraries(mobilediffusion_c_static INTERFACE $<BUILD_INTERFACE:mobilediffusion::sentencepiece>
-    $<BUILD_INTERFACE:mobilediffusion::utf8proc> $<BUILD_INTERFACE:mobilediffusion::threads>
-    $<INSTALL_INTERFACE:sentencepiece> $<INSTALL_INTERFACE:utf8proc>)
+  target_link_libraries(mobilediffusion_c_static INTERFACE $<BUILD_INTERFACE:mobilediffusion::threads>)
+  if(TARGET mobilediffusion_tokenizers)
+    target_sources(mobilediffusion_c_static PRIVATE $<TARGET_OBJECTS:mobilediffusion_tokenizers>)
+  else()
+    target_link_libraries(mobilediffusion_c_static INTERFACE $<BUILD_INTERFACE:mobilediffusion::sentencepiece>
+      $<BUILD_INTERFACE:mobilediffusion::utf8proc> $<INSTALL_INTERFACE:sentencepiece> $<INSTALL_INTERFACE:utf8proc>)
+  endif()
   if(MOBILEDIFFUSION_THREADS AND NOT MSVC)
     target_link_libraries(mobilediffusion_c_static INTERFACE $<INSTALL_INTERFACE:-pthread>)
   endif()
@@ -120,6 +124,10 @@ if(MOBILEDIFFUSION_INSTALL)
   set(c_link_flags "")
   if(MOBILEDIFFUSION_THREADS)
     set(c_link_flags -pthread)
+  endif()
+  set(c_tokenizers "-lsentencepiece -lutf8proc")
+  if(TARGET mobilediffusion_tokenizers)
+    set(c_tokenizers "")
   endif()
   set(c_runtime -lstdc++)  # for who links the static one by a compiler of C
   if(APPLE OR CMAKE_CXX_FLAGS MATCHES "-stdlib=libc\\+\\+")
