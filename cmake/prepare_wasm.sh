@@ -8,7 +8,7 @@ prepare_wasm() {
   need_packages emscripten binaryen nodejs cmake make patch xz-utils libxsimd-dev "$boost_package" libstb-dev libsentencepiece-dev \
     libutf8proc-dev nlohmann-json3-dev "$@"
   mkdir -p "$directory/include"
-  for package in boost nlohmann stb catch2 utf8proc.h sentencepiece_processor.h sentencepiece_trainer.h; do
+  for package in boost nlohmann stb CLI catch2 utf8proc.h sentencepiece_processor.h sentencepiece_trainer.h; do
     ln -sfn "/usr/include/$package" "$directory/include/$package"
   done
   if dpkg --compare-versions "$(dpkg-query -W -f '${Version}' libxsimd-dev)" ge 13; then
@@ -32,6 +32,9 @@ prepare_wasm() {
     touch "$directory/$package/.complete"
   done
 }
+
+# A node that is not Debian's own does not look where Debian keeps what emscripten's tools need of it.
+export NODE_PATH=/usr/share/nodejs${NODE_PATH:+:$NODE_PATH}
 
 debian=http://deb.debian.org/debian
 
