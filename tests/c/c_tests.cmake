@@ -31,6 +31,13 @@ else()
 endif()
 add_test(NAME c.same_bytes COMMAND tests_c_same_bytes "${model}")
 
+# Of several presets, small ones: the unit itself is compiled here.
+add_executable(tests_c_presets c/presets.cpp $<TARGET_OBJECTS:tests_main>)
+target_include_directories(tests_c_presets PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+target_compile_options(tests_c_presets PRIVATE "$<$<CONFIG:Release>:-O0>" -Wno-subobject-linkage)
+target_link_libraries(tests_c_presets PRIVATE mobilediffusion_program ${catch_library})
+add_test(NAME c.presets COMMAND tests_c_presets)
+
 # The examples: a program by the static library, a script by the shared one. They draw the same picture.
 find_program(MOBILEDIFFUSION_PYTHON python3)
 mark_as_advanced(MOBILEDIFFUSION_PYTHON)
@@ -71,4 +78,23 @@ if(MOBILEDIFFUSION_INSTALL)
         "${CMAKE_C_COMPILER}" "${prefix}" "${PROJECT_SOURCE_DIR}/examples/c" "${model}")
     set_tests_properties(c.pkg_config PROPERTIES FIXTURES_REQUIRED install)
   endif()
+endif()
+
+# The functions of Android's example in a Java machine, where there is one.
+find_package(Java QUIET COMPONENTS Development)
+set(jni "")
+if(Java_FOUND)
+  file(REAL_PATH "${Java_JAVAC_EXECUTABLE}" jni)
+  cmake_path(SET jni NORMALIZE "${jni}/../../include")
+endif()
+if(EXISTS "${jni}/linux/jni_md.h" AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
+  add_library(tests_c_jni MODULE ../examples/android/mobilediffusion_jni.c)
+  set_target_properties(tests_c_jni PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)
+  target_compile_options(tests_c_jni PRIVATE ${strict})
+  target_include_directories(tests_c_jni SYSTEM PRIVATE "${jni}" "${jni}/linux")
+  target_link_libraries(tests_c_jni PRIVATE mobilediffusion::c)
+  add_test(NAME c.jni
+    COMMAND sh -c "mkdir -p $1 && \"$2\" -d $1 $3 && $4 $5 'a red apple' 7 $1/apple.ppm && \"$6\" -Xcheck:jni -Dlibrary=$7 -cp $1 org.mobilediffusion.TestJni $5 $1/apple.ppm"
+      sh "${CMAKE_CURRENT_BINARY_DIR}/c_jni" "${Java_JAVAC_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/c/TestJni.java"
+      "$<TARGET_FILE:tests_c_draw>" "${model}" "${Java_JAVA_EXECUTABLE}" "$<TARGET_FILE:tests_c_jni>")
 endif()
