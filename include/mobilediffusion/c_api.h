@@ -187,7 +187,8 @@ MOBILEDIFFUSION_API const char* mobilediffusion_version_text(void);
 MOBILEDIFFUSION_API uint32_t mobilediffusion_version(void);
 /* "cancelled" and so on. */
 MOBILEDIFFUSION_API const char* mobilediffusion_status_text(mobilediffusion_status status);
-/* The instruction set of the kernels, chosen when they are first used; "compiled" where there is one. */
+/* The instruction set of the kernels: "avx2", "dotprod" and so on. "" where the environment's MOBILEDIFFUSION_ISA forces one that
+   this machine or library does not have; opening a model then fails and says so. */
 MOBILEDIFFUSION_API const char* mobilediffusion_instruction_set(void);
 
 /* The presets that were compiled, and all samplers. NULL: there is none of this number. */
