@@ -23,7 +23,9 @@ endfunction()
 
 function(mobilediffusion_kernels target)
   if(NOT TARGET mobilediffusion_compiled)
-    _mobilediffusion_kernel_library(mobilediffusion_kernels_compiled compiled 1)
+    if(NOT TARGET mobilediffusion_kernels_compiled)  # by mobilediffusion_dispatch, where that has one set
+      _mobilediffusion_kernel_library(mobilediffusion_kernels_compiled compiled 1)
+    endif()
     add_library(mobilediffusion_compiled INTERFACE)
     target_compile_definitions(mobilediffusion_compiled INTERFACE MOBILEDIFFUSION_DISPATCH=1)
     target_link_libraries(mobilediffusion_compiled INTERFACE mobilediffusion::mobilediffusion mobilediffusion_kernels_compiled)

@@ -24,7 +24,7 @@ add_test(NAME c.api COMMAND tests_c "${model}" "${CMAKE_CURRENT_BINARY_DIR}/c_sc
 add_executable(tests_c_same_bytes c/same_bytes.cpp)
 target_link_libraries(tests_c_same_bytes PRIVATE mobilediffusion::c)
 target_compile_options(tests_c_same_bytes PRIVATE -Wall -Wextra "$<$<CONFIG:Release>:-O1>")
-if(MOBILEDIFFUSION_C_DISPATCH)
+if(MOBILEDIFFUSION_C_DISPATCH AND TARGET mobilediffusion_kernels_baseline)
   mobilediffusion_dispatch(tests_c_same_bytes)
 else()
   target_link_libraries(tests_c_same_bytes PRIVATE mobilediffusion::mobilediffusion)
