@@ -4,9 +4,13 @@
 #
 # MOBILEDIFFUSION_WASM_THREADS: workers, which a page has only where it is cross-origin isolated.
 option(MOBILEDIFFUSION_WASM_THREADS "Compute on several threads" OFF)
+option(MOBILEDIFFUSION_WASM_SIMD "Instructions of 128 bits, which engines have had since 2021 to 2023" ON)
 
 set(packages "${CMAKE_CURRENT_LIST_DIR}/../build/wasm")
-set(wasm_flags -msimd128 -fwasm-exceptions)
+set(wasm_flags -fwasm-exceptions)
+if(MOBILEDIFFUSION_WASM_SIMD)
+  list(APPEND wasm_flags -msimd128)
+endif()
 if(MOBILEDIFFUSION_WASM_THREADS)
   list(APPEND wasm_flags -pthread)
 endif()

@@ -58,11 +58,9 @@ export class Artist {
     const again = this.ready !== null && this.#starts.length < 3;
     if (again) {
       this.#starts.push(now);
-      const { request } = this.#running || {};
-      if (this.#running && !this.#wanted) {
-        this.#wanted = { ...this.#running };
+      if (this.#running && !this.#wanted) {  // once more: a request that always fails meets the limit
+        this.#wanted = this.#running;
         this.#running = null;
-        this.#wanted.request = { ...request };
       }
       this.#on.restarted?.(message);
       this.#restart();

@@ -63,7 +63,6 @@ export class Words {
       typed.textContent = word.slice(0, text.length);
       item.append(typed, word.slice(text.length));
       item.id = `word-${i}`;
-      item.role = 'option';
       item.setAttribute('role', 'option');
       item.setAttribute('aria-selected', 'false');
       item.dataset.index = i;
@@ -75,11 +74,9 @@ export class Words {
 
   #mark(index) {
     const items = [...this.#list.children];
-    this.#active = (index + items.length + 1) % (items.length + 1) - 0;
-    if (this.#active === items.length) this.#active = -1;
-    items.forEach((item, i) => item.setAttribute('aria-selected', String(i === this.#active)));
-    if (this.#active < 0) this.#input.removeAttribute('aria-activedescendant');
-    else this.#input.setAttribute('aria-activedescendant', items[this.#active].id);
+    this.#active = index;
+    items.forEach((item, i) => item.setAttribute('aria-selected', String(i === index)));
+    this.#input.setAttribute('aria-activedescendant', items[index].id);
   }
 
   #take(index) {

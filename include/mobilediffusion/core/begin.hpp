@@ -38,8 +38,6 @@ of kernels: compile what includes this library without it, or define MOBILEDIFFU
 #define MOBILEDIFFUSION_COMPILED_ISA i8mm
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 #define MOBILEDIFFUSION_COMPILED_ISA dotprod
-#elif defined(__wasm_simd128__) && defined(__wasm_relaxed_simd__)
-#define MOBILEDIFFUSION_COMPILED_ISA relaxed_simd
 #elif defined(__wasm_simd128__)
 #define MOBILEDIFFUSION_COMPILED_ISA simd128
 #else
@@ -60,6 +58,8 @@ of kernels: compile what includes this library without it, or define MOBILEDIFFU
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(dispatch)
 #elif defined(__AVX512F__) && !(defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__))
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(avx512f)
+#elif defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+#define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(plain_vectors)
 #elif defined(MOBILEDIFFUSION_AMX_STAND_IN)
 #define MOBILEDIFFUSION_ABI MOBILEDIFFUSION_ABI_OF(amx_stand_in)
 #elif defined(__AVX512BF16__) && !defined(__AVX512VNNI__) && !defined(__AVX512FP16__)

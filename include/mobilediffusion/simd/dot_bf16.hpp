@@ -37,7 +37,7 @@ inline Batch load_at_most(const float* p, std::size_t n) {
 inline Batch round_bf16(Batch x) {
   const Integers bits = to_bits(x), upper(-0x10000);
   const Batch rounded = from_bits((bits + Integers(0x7FFF) + (shift_right<16>(bits) & Integers(1))) & upper);
-  return xsimd::select(x == x, rounded, from_bits((bits | Integers(0x400000)) & upper));
+  return vectors::select(x == x, rounded, from_bits((bits | Integers(0x400000)) & upper));
 }
 
 // Of lanes that hold two bf16: the first, or the second of each as fp32.

@@ -77,7 +77,7 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
-#elif defined(__wasm_simd128__)
+#elif defined(__wasm_simd128__) && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
 inline constexpr bool has_dot_int8 = true;
 
 using Words = v128_t;

@@ -37,10 +37,9 @@
   ROW(dotprod) /* 8-bit dot products: Cortex-A75, Apple A13 */ \
   ROW(i8mm)    /* matrix products of 8 bits and of bf16: Cortex-A510, A710 and X2, Neoverse V1, Apple A15 and M2 */
 #elif defined(__wasm__)
-#define MOBILEDIFFUSION_ISAS(ROW)                                       \
-  ROW(baseline)                                                         \
-  ROW(simd128)      /* Chrome 91, Firefox 89, Safari 16.4, node 16.4 */ \
-  ROW(relaxed_simd) /* fused multiply-add: Chrome 114, Firefox 145 */
+#define MOBILEDIFFUSION_ISAS(ROW) \
+  ROW(baseline)                   \
+  ROW(simd128) /* Chrome 91, Firefox 89, Safari 16.4, node 16.4 */
 #else
 #define MOBILEDIFFUSION_ISAS(ROW) ROW(baseline)
 #endif

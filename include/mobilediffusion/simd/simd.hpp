@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only include of xsimd: one float batch of the widest instruction set that the compiler was allowed, under the few
-// names that the kernels use. Works with xsimd 8.1 (Debian 12) up to 13.
+// names that the kernels use. Works with xsimd 8.1 (Debian 12) up to 13. Where xsimd knows no instruction set of the processor,
+// or MOBILEDIFFUSION_PLAIN_VECTORS is defined, the compiler's own vectors take its place.
 #pragma once
 
 #include "../core/begin.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <xsimd/config/xsimd_config.hpp>
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE) && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+#define MOBILEDIFFUSION_PLAIN_VECTORS
+#endif
+#if defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+#include "plain_vectors.hpp"
+#else
 #include <xsimd/xsimd.hpp>
+#endif
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd {
 
-using Batch = xsimd::batch<float>;
+#if defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+namespace vectors = plain;
+#else
+namespace vectors = xsimd;
+#endif
+
+using Batch = vectors::batch<float>;
 inline constexpr std::size_t width = Batch::size;
 
 inline Batch load(const float* p) { return Batch::load_unaligned(p); }
@@ -50,13 +65,13 @@ inline Batch first_lanes(Batch v, std::size_t n) {
 }
 
 // Lanes as integers of 32 bits.
-using Integers = xsimd::batch<std::int32_t>;
-#if XSIMD_VERSION_MAJOR < 9
-inline Integers to_bits(Batch x) { return xsimd::bitwise_cast<Integers>(x); }
-inline Batch from_bits(Integers x) { return xsimd::bitwise_cast<Batch>(x); }
+using Integers = vectors::batch<std::int32_t>;
+#if XSIMD_VERSION_MAJOR < 9 && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+inline Integers to_bits(Batch x) { return vectors::bitwise_cast<Integers>(x); }
+inline Batch from_bits(Integers x) { return vectors::bitwise_cast<Batch>(x); }
 #else
-inline Integers to_bits(Batch x) { return xsimd::bitwise_cast<std::int32_t>(x); }
-inline Batch from_bits(Integers x) { return xsimd::bitwise_cast<float>(x); }
+inline Integers to_bits(Batch x) { return vectors::bitwise_cast<std::int32_t>(x); }
+inline Batch from_bits(Integers x) { return vectors::bitwise_cast<float>(x); }
 #endif
 #if defined(__AVX512F__)  // in the masked forms with a full mask g++ 12 does not warn about its own undefined registers
 template <int N>
@@ -77,7 +92,7 @@ template <int N>
 Integers shift_right(Integers x) {
   return x >> N;
 }
-inline Batch to_float(Integers x) { return xsimd::to_float(x); }
+inline Batch to_float(Integers x) { return vectors::to_float(x); }
 #endif
 
 // a * b + c in one rounding. xsimd 8.1 has no AVX-512 fma and relies on the compiler's contraction.
@@ -85,15 +100,15 @@ inline Batch fma(Batch a, Batch b, Batch c) {
 #if defined(__AVX512F__)
   return Batch(_mm512_fmadd_ps(a, b, c));
 #else
-  return xsimd::fma(a, b, c);
+  return vectors::fma(a, b, c);
 #endif
 }
 
 inline float sum(Batch v) {
-#if XSIMD_VERSION_MAJOR < 9
-  return xsimd::hadd(v);
+#if XSIMD_VERSION_MAJOR < 9 && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+  return vectors::hadd(v);
 #else
-  return xsimd::reduce_add(v);
+  return vectors::reduce_add(v);
 #endif
 }
 inline float maximum(Batch v) {
@@ -109,12 +124,13 @@ inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a,
 inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
 inline Batch sqrt(Batch x) { return Batch(_mm512_maskz_sqrt_ps(0xFFFF, x)); }
 #else
-inline Batch max(Batch a, Batch b) { return xsimd::max(a, b); }
-inline Batch min(Batch a, Batch b) { return xsimd::min(a, b); }
-inline Batch sqrt(Batch x) { return xsimd::sqrt(x); }
+inline Batch max(Batch a, Batch b) { return vectors::max(a, b); }
+inline Batch min(Batch a, Batch b) { return vectors::min(a, b); }
+inline Batch sqrt(Batch x) { return vectors::sqrt(x); }
 #endif
-inline Batch where_positive(Batch x, Batch v) { return xsimd::select(x > splat(0.0f), v, splat(0.0f)); }  // v where x > 0, else 0
-inline Batch erf(Batch x) { return xsimd::erf(x); }
+// v where x > 0, else 0
+inline Batch where_positive(Batch x, Batch v) { return vectors::select(x > splat(0.0f), v, splat(0.0f)); }
+inline Batch erf(Batch x) { return vectors::erf(x); }
 #if defined(__AVX512F__)
 // Own versions where the instruction set scales by powers of two and approximates reciprocals in one instruction each.
 // exp: x = n ln 2 + r, exp r = 1 + r + r^2 q(r) with q interpolated at Chebyshev nodes (1.1e-8); relative error about 1e-7.
@@ -151,8 +167,8 @@ inline Batch sigmoid(Batch x) {
   return fma(y, Batch(_mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0f))), y);
 }
 #else
-inline Batch exp(Batch x) { return xsimd::exp(x); }
-inline Batch sigmoid(Batch x) { return splat(1.0f) / (splat(1.0f) + xsimd::exp(splat(0.0f) - x)); }
+inline Batch exp(Batch x) { return vectors::exp(x); }
+inline Batch sigmoid(Batch x) { return splat(1.0f) / (splat(1.0f) + vectors::exp(splat(0.0f) - x)); }
 #endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::simd
