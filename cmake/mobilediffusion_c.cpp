@@ -2,6 +2,7 @@
 // The C interface, include/mobilediffusion/c_api.h, over the presets that a build selects: MOBILEDIFFUSION_C_PRESETS is a list of
 // MOBILEDIFFUSION_C_PRESET(name), by MobileDiffusionC.cmake. One unit is the whole library; it needs no other.
 #define MOBILEDIFFUSION_C_BUILD
+#define MOBILEDIFFUSION_BODIES  // also where kernels are in a library of their own
 #include <mobilediffusion/c_api.h>
 
 #include <algorithm>

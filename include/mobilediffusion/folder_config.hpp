@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <string_view>
@@ -21,6 +20,20 @@
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 namespace detail {
+
+// A field of a folder's file that is true or false.
+bool read_flag(const std::filesystem::path& path, std::string_view name, bool otherwise);
+
+// diffusers' UNet2DConditionModel.
+void check_unet_config(const std::filesystem::path& path, const UnetConfig& c);
+
+// diffusers' AutoencoderKL.
+void check_vae_config(const std::filesystem::path& path, const VaeConfig& c);
+
+// transformers' CLIPTextModel. Its file holds what every kind of model has, so that unknown fields say nothing.
+void check_text_encoder_config(const std::filesystem::path& path, const TextEncoderConfig& c);
+
+#ifdef MOBILEDIFFUSION_BODIES
 
 // One of these files; every field is either compared, or known to change nothing, or refused.
 class ConfigFile {
@@ -76,21 +89,19 @@ class ConfigFile {
 };
 
 // Of one level, or of the middle: what stands where a configuration has a value for each level.
-inline nlohmann::json at_level(const nlohmann::json& value, std::size_t level) {
+MOBILEDIFFUSION_BODY nlohmann::json at_level(const nlohmann::json& value, std::size_t level) {
   if (!value.is_array()) return value;
   return level < value.size() ? value[level] : nlohmann::json();
 }
 
-// A field of a folder's file that is true or false.
-inline bool read_flag(const std::filesystem::path& path, std::string_view name, bool otherwise) {
+MOBILEDIFFUSION_BODY bool read_flag(const std::filesystem::path& path, std::string_view name, bool otherwise) {
   ConfigFile file(path);
   const nlohmann::json found = file.value(name, otherwise);
   if (!found.is_boolean()) file.refuse(name, "true or false", found);
   return found.get<bool>();
 }
 
-// diffusers' UNet2DConditionModel.
-inline void check_unet_config(const std::filesystem::path& path, const UnetConfig& c) {
+MOBILEDIFFUSION_BODY void check_unet_config(const std::filesystem::path& path, const UnetConfig& c) {
   ConfigFile file(path);
   file.expect("_class_name", {"UNet2DConditionModel", "FlaxUNet2DConditionModel"}, "UNet2DConditionModel");
   // Its attention_head_dim is the number of heads, by a mistake that became the format; one, or one for each level.
@@ -167,7 +178,7 @@ inline void check_unet_config(const std::filesystem::path& path, const UnetConfi
 }
 
 // diffusers' AutoencoderTiny; its numbers of blocks are shown by tensors.
-inline void check_tiny_vae_config(ConfigFile& file) {
+MOBILEDIFFUSION_BODY void check_tiny_vae_config(ConfigFile& file) {
   file.expect("_class_name", "AutoencoderTiny");
   file.expect("scaling_factor", 1.0);
   file.expect("shift_factor", 0.0);
@@ -180,8 +191,7 @@ inline void check_tiny_vae_config(ConfigFile& file) {
   file.finish();
 }
 
-// diffusers' AutoencoderKL.
-inline void check_vae_config(const std::filesystem::path& path, const VaeConfig& c) {
+MOBILEDIFFUSION_BODY void check_vae_config(const std::filesystem::path& path, const VaeConfig& c) {
   ConfigFile file(path);
   if (c.kind == VaeKind::autoencoder_tiny) return check_tiny_vae_config(file);
   file.expect("_class_name", {"AutoencoderKL", "FlaxAutoencoderKL"}, "AutoencoderKL");
@@ -197,14 +207,15 @@ inline void check_vae_config(const std::filesystem::path& path, const VaeConfig&
   file.finish();
 }
 
-// transformers' CLIPTextModel. Its file holds what every kind of model has, so that unknown fields say nothing.
-inline void check_text_encoder_config(const std::filesystem::path& path, const TextEncoderConfig& c) {
+MOBILEDIFFUSION_BODY void check_text_encoder_config(const std::filesystem::path& path, const TextEncoderConfig& c) {
   ConfigFile file(path);
   file.expect("model_type", {"clip_text_model", "clip"}, "clip_text_model");
   file.expect("hidden_act", {name_of(c.activation)}, "quick_gelu");  // named alike
   file.expect("num_attention_heads", {c.heads}, 8);
   file.expect("layer_norm_eps", 1e-5);
 }
+
+#endif
 
 }  // namespace detail
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

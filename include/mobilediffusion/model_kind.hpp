@@ -15,7 +15,6 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -101,15 +100,7 @@ std::string preset_of(const Tensors& tensors) {
 }
 
 // The names in "presets::a, presets::b or presets::c".
-inline std::vector<std::string> preset_names(std::string_view text) {
-  constexpr std::string_view front = "presets::";
-  std::vector<std::string> names;
-  for (std::size_t at = text.find(front); at != text.npos; at = text.find(front, at)) {
-    at += front.size();
-    names.emplace_back(text.substr(at, std::min(text.find_first_of(", ", at), text.size()) - at));
-  }
-  return names;
-}
+std::vector<std::string> preset_names(std::string_view text);
 
 // How many parameters have which dtype, as a text.
 class StorageCount {
@@ -118,23 +109,7 @@ class StorageCount {
   void add(const Tensors& tensors) {
     for (const TensorView& t : tensors) counts_[t.dtype] += t.count();
   }
-  std::string text() const {
-    std::vector<std::pair<std::size_t, Dtype>> order;
-    std::size_t all = 0;
-    for (const auto& [dtype, count] : counts_) {
-      order.emplace_back(count, dtype);
-      all += count;
-    }
-    std::sort(order.begin(), order.end(), std::greater<>());
-    std::string out;
-    for (const auto& [count, dtype] : order) {
-      const std::size_t percent =
-          all == 0 ? 0 : static_cast<std::size_t>(100.0 * static_cast<double>(count) / static_cast<double>(all));
-      out += join({out.empty() ? "" : ", ", name_of(dtype)});
-      if (order.size() > 1 && percent > 0) out += join({" (", percent, " %)"});
-    }
-    return out;
-  }
+  std::string text() const;
 
  private:
   std::map<Dtype, std::size_t> counts_;
@@ -144,24 +119,7 @@ using Family = ModelKind::Family;
 using Contents = ModelKind::Contents;
 using Layout = ModelKind::Layout;
 
-inline Family family_of_context(std::size_t width) {
-  return width == 768 ? Family::sd1 : width == 1024 ? Family::sd2 : width == 2048 ? Family::sdxl : Family::unknown;
-}
-inline const char* family_name(Family family) {
-  switch (family) {
-    case Family::sd1:
-      return "Stable Diffusion 1.x";
-    case Family::sd2:
-      return "Stable Diffusion 2.x";
-    case Family::sdxl:
-      return "Stable Diffusion XL";
-    case Family::mobilediffusion:
-      return "MobileDiffusion";
-    case Family::unknown:
-      break;
-  }
-  return "";
-}
+const char* family_name(Family family);
 
 // How the published UNets of the Stable Diffusion family are built, what those with such tensors are called, and a preset of
 // theirs.
@@ -174,10 +132,7 @@ struct KnownStructure {
   bool guidance;
   std::string_view name, preset;
 
-  bool is_built_as(const KnownStructure& o) const {
-    return levels == o.levels && resnets == o.resnets && middle == o.middle && top_attention == o.top_attention &&
-           text_in_self == o.text_in_self && family == o.family;
-  }
+  bool is_built_as(const KnownStructure& o) const;
 };
 inline constexpr std::array<KnownStructure, 14> known_structures{
     {{4, 2, true, true, false, Family::sd1, 4, false, "Stable Diffusion 1.x", "sd15"},
@@ -196,7 +151,108 @@ inline constexpr std::array<KnownStructure, 14> known_structures{
      {3, 2, true, false, false, Family::sdxl, 4, false, "Stable Diffusion XL or SDXL-Turbo", "sdxl"}}};
 
 // Fills in what a UNet tells.
-inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
+void judge_unet(const WeightFiles& unet, ModelKind& kind);
+
+// What a one-file checkpoint itself says that the UNet puts out: a mark of merges, or metadata (Stability-AI/ModelSpec).
+std::optional<Prediction> stated_prediction(const SafetensorsFile& file);
+
+ModelKind judge_file(std::shared_ptr<const SafetensorsFile> file);
+
+}  // namespace detail
+
+inline std::string ModelKind::text() const {
+  using detail::join;
+  switch (contents) {
+    case Contents::model:
+      if (layout == Layout::library_file) return "a model of this library";
+      return join(
+          {layout == Layout::ldm_file ? "a one-file checkpoint of the LDM layout: " : "a folder of the diffusers layout: ",
+           name.empty() ? "no known model" : name});
+    case Contents::unet:
+      return join({"a UNet alone", name.empty() ? "" : ": ", name});
+    case Contents::vae:
+      return "an autoencoder alone";
+    case Contents::tiny_vae:
+      return "a tiny autoencoder (TAESD) alone";
+    case Contents::text_encoder:
+      return join({"a text encoder alone", name.empty() ? "" : ": ", name});
+    case Contents::adapters:
+      return join({"adapters without a model: ", name, family == Family::unknown ? "" : ", for ", detail::family_name(family)});
+    case Contents::textual_inversion:
+      return join(
+          {"an embedding (textual inversion): ", name, family == Family::unknown ? "" : ", for ", detail::family_name(family)});
+    case Contents::controlnet:
+      return "a ControlNet";
+    case Contents::t2i_adapter:
+      return "a T2I-Adapter";
+    case Contents::unknown:
+      break;
+  }
+  return "nothing known";
+}
+
+// Reads headers, and of the data a number at most. path: a file, or a folder of the diffusers layout. Throws Error for one that
+// cannot be read, or a folder without a network.
+ModelKind identify(const std::filesystem::path& path);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::vector<std::string> preset_names(std::string_view text) {
+  constexpr std::string_view front = "presets::";
+  std::vector<std::string> names;
+  for (std::size_t at = text.find(front); at != text.npos; at = text.find(front, at)) {
+    at += front.size();
+    names.emplace_back(text.substr(at, std::min(text.find_first_of(", ", at), text.size()) - at));
+  }
+  return names;
+}
+
+MOBILEDIFFUSION_BODY std::string StorageCount::text() const {
+  std::vector<std::pair<std::size_t, Dtype>> order;
+  std::size_t all = 0;
+  for (const auto& [dtype, count] : counts_) {
+    order.emplace_back(count, dtype);
+    all += count;
+  }
+  std::sort(order.begin(), order.end(), std::greater<>());
+  std::string out;
+  for (const auto& [count, dtype] : order) {
+    const std::size_t percent =
+        all == 0 ? 0 : static_cast<std::size_t>(100.0 * static_cast<double>(count) / static_cast<double>(all));
+    out += join({out.empty() ? "" : ", ", name_of(dtype)});
+    if (order.size() > 1 && percent > 0) out += join({" (", percent, " %)"});
+  }
+  return out;
+}
+
+MOBILEDIFFUSION_BODY Family family_of_context(std::size_t width) {
+  return width == 768 ? Family::sd1 : width == 1024 ? Family::sd2 : width == 2048 ? Family::sdxl : Family::unknown;
+}
+
+MOBILEDIFFUSION_BODY const char* family_name(Family family) {
+  switch (family) {
+    case Family::sd1:
+      return "Stable Diffusion 1.x";
+    case Family::sd2:
+      return "Stable Diffusion 2.x";
+    case Family::sdxl:
+      return "Stable Diffusion XL";
+    case Family::mobilediffusion:
+      return "MobileDiffusion";
+    case Family::unknown:
+      break;
+  }
+  return "";
+}
+
+MOBILEDIFFUSION_BODY bool KnownStructure::is_built_as(const KnownStructure& o) const {
+  return levels == o.levels && resnets == o.resnets && middle == o.middle && top_attention == o.top_attention &&
+         text_in_self == o.text_in_self && family == o.family;
+}
+
+MOBILEDIFFUSION_BODY void judge_unet(const WeightFiles& unet, ModelKind& kind) {
   KnownStructure found{};
   std::size_t context = 0;
   bool shared_kv = false;
@@ -250,7 +306,7 @@ inline void judge_unet(const WeightFiles& unet, ModelKind& kind) {
 }
 
 // What no network of this library can be made from, by its tensors' names; and single networks.
-inline Contents contents_of(std::span<const TensorView> tensors) {
+MOBILEDIFFUSION_BODY Contents contents_of(std::span<const TensorView> tensors) {
   const auto any = [&](auto&& is) {
     return std::any_of(tensors.begin(), tensors.end(), [&](const TensorView& t) { return is(std::string_view(t.name)); });
   };
@@ -280,7 +336,7 @@ inline Contents contents_of(std::span<const TensorView> tensors) {
 }
 
 // Adapters: whose names their tensors have, by which method they change matrices, and of which family those are.
-inline void judge_adapters(std::span<const TensorView> tensors, ModelKind& kind) {
+MOBILEDIFFUSION_BODY void judge_adapters(std::span<const TensorView> tensors, ModelKind& kind) {
   const auto any = [&](std::initializer_list<const char*> marks) {
     return std::any_of(tensors.begin(), tensors.end(), [&](const TensorView& t) {
       return std::any_of(marks.begin(), marks.end(), [&](const char* m) { return t.name.find(m) != std::string::npos; });
@@ -320,7 +376,7 @@ inline void judge_adapters(std::span<const TensorView> tensors, ModelKind& kind)
 }
 
 // A number that a file of training holds beside the weights, or nothing.
-inline std::optional<std::int64_t> read_whole_number(const SafetensorsFile& file, std::string_view name) {
+MOBILEDIFFUSION_BODY std::optional<std::int64_t> read_whole_number(const SafetensorsFile& file, std::string_view name) {
   const TensorView* const t = file.find(name);
   if (t == nullptr || t->count() != 1) return std::nullopt;
   if (t->dtype == Dtype::i64 || t->dtype == Dtype::i32) {
@@ -336,8 +392,7 @@ inline std::optional<std::int64_t> read_whole_number(const SafetensorsFile& file
   return static_cast<std::int64_t>(value);
 }
 
-// What a one-file checkpoint itself says that the UNet puts out: a mark of merges, or metadata (Stability-AI/ModelSpec).
-inline std::optional<Prediction> stated_prediction(const SafetensorsFile& file) {
+MOBILEDIFFUSION_BODY std::optional<Prediction> stated_prediction(const SafetensorsFile& file) {
   if (file.find("v_pred") != nullptr) return Prediction::v;
   const auto at = file.metadata().find("modelspec.prediction_type");
   if (at == file.metadata().end()) return std::nullopt;
@@ -346,7 +401,7 @@ inline std::optional<Prediction> stated_prediction(const SafetensorsFile& file) 
                                    : std::nullopt;
 }
 
-inline void judge_text_encoder(const WeightFiles& text, ModelKind& kind) {
+MOBILEDIFFUSION_BODY void judge_text_encoder(const WeightFiles& text, ModelKind& kind) {
   for (const WeightFiles::Tensor& t : text.tensors())
     if (t.path.ends_with("token_embedding.weight") && t.shape.size() == 2)
       kind.family = t.shape[1] == 768 ? Family::sd1 : t.shape[1] == 1024 ? Family::sd2 : Family::unknown;
@@ -354,13 +409,13 @@ inline void judge_text_encoder(const WeightFiles& text, ModelKind& kind) {
 }
 
 // The tensors of a file that is one network, under their own names.
-inline WeightFiles whole_file(std::shared_ptr<const SafetensorsFile> file) {
+MOBILEDIFFUSION_BODY WeightFiles whole_file(std::shared_ptr<const SafetensorsFile> file) {
   std::vector<WeightFiles::Tensor> tensors;
   for (const TensorView& t : file->tensors()) tensors.push_back({t, t.name, 0});
   return {std::move(file), std::move(tensors), {}};
 }
 
-inline ModelKind judge_ldm(const LdmCheckpoint& checkpoint) {
+MOBILEDIFFUSION_BODY ModelKind judge_ldm(const LdmCheckpoint& checkpoint) {
   using Part = LdmPart;
   ModelKind kind{.layout = Layout::ldm_file};
   const SafetensorsFile& file = checkpoint.file();
@@ -389,7 +444,7 @@ inline ModelKind judge_ldm(const LdmCheckpoint& checkpoint) {
   return kind;
 }
 
-inline ModelKind judge_file(std::shared_ptr<const SafetensorsFile> file) {
+MOBILEDIFFUSION_BODY ModelKind judge_file(std::shared_ptr<const SafetensorsFile> file) {
   StorageCount storage;
   storage.add(file->tensors());
   ModelKind kind;
@@ -416,7 +471,7 @@ inline ModelKind judge_file(std::shared_ptr<const SafetensorsFile> file) {
   return kind;
 }
 
-inline ModelKind judge_folder(const std::filesystem::path& path) {
+MOBILEDIFFUSION_BODY ModelKind judge_folder(const std::filesystem::path& path) {
   ModelKind kind{.layout = Layout::diffusers_folder};
   StorageCount storage;
   for (const auto& [part, stem] : {std::pair{"unet", "diffusion_pytorch_model"},
@@ -450,43 +505,12 @@ inline ModelKind judge_folder(const std::filesystem::path& path) {
 
 }  // namespace detail
 
-inline std::string ModelKind::text() const {
-  using detail::join;
-  switch (contents) {
-    case Contents::model:
-      if (layout == Layout::library_file) return "a model of this library";
-      return join(
-          {layout == Layout::ldm_file ? "a one-file checkpoint of the LDM layout: " : "a folder of the diffusers layout: ",
-           name.empty() ? "no known model" : name});
-    case Contents::unet:
-      return join({"a UNet alone", name.empty() ? "" : ": ", name});
-    case Contents::vae:
-      return "an autoencoder alone";
-    case Contents::tiny_vae:
-      return "a tiny autoencoder (TAESD) alone";
-    case Contents::text_encoder:
-      return join({"a text encoder alone", name.empty() ? "" : ": ", name});
-    case Contents::adapters:
-      return join({"adapters without a model: ", name, family == Family::unknown ? "" : ", for ", detail::family_name(family)});
-    case Contents::textual_inversion:
-      return join(
-          {"an embedding (textual inversion): ", name, family == Family::unknown ? "" : ", for ", detail::family_name(family)});
-    case Contents::controlnet:
-      return "a ControlNet";
-    case Contents::t2i_adapter:
-      return "a T2I-Adapter";
-    case Contents::unknown:
-      break;
-  }
-  return "nothing known";
-}
-
-// Reads headers, and of the data a number at most. path: a file, or a folder of the diffusers layout. Throws Error for one that
-// cannot be read, or a folder without a network.
-inline ModelKind identify(const std::filesystem::path& path) {
+MOBILEDIFFUSION_BODY ModelKind identify(const std::filesystem::path& path) {
   if (is_folder(path)) return detail::judge_folder(path);
   return detail::judge_file(std::make_shared<const SafetensorsFile>(path));
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,6 +29,12 @@ struct SchedulerConfig {
   std::string note;  // not empty: how this differs from what diffusers would do, for people
 };
 
+// c: the model's; what the network puts out must be the same, and the file's betas count where the model's are of diffusers'
+// kind. A class that is not one of the samplers is drawn with the nearest of them, on its own grid. Throws Error.
+SchedulerConfig read_scheduler_config(const std::filesystem::path& path, const SamplerConfig& c);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
 namespace detail {
 
 // What a class of diffusers is here, and what fields mean that its file leaves out.
@@ -44,7 +49,7 @@ struct SchedulerClass {
   bool operator==(std::string_view n) const { return name == n; }
 };
 
-inline const auto& scheduler_classes() {
+MOBILEDIFFUSION_BODY const auto& scheduler_classes() {
   static const std::array classes{
       SchedulerClass{.name = "DDIM", .sampler = Ddim{}, .spacing = "leading", .rescales = true, .clips = true},
       SchedulerClass{.name = "PNDM", .sampler = Pndm{}, .spacing = "leading", .picture_behind = false},
@@ -98,7 +103,7 @@ class SchedulerFile : public ConfigFile {
   }
 };
 
-inline const SchedulerClass& read_class(SchedulerFile& file) {
+MOBILEDIFFUSION_BODY const SchedulerClass& read_class(SchedulerFile& file) {
   static const SchedulerClass nameless{.name = "", .sampler = Ddim{}};
   const nlohmann::json name = file.value("_class_name", nullptr);
   if (name.is_null()) return nameless;
@@ -112,7 +117,7 @@ inline const SchedulerClass& read_class(SchedulerFile& file) {
   return *found;
 }
 
-inline NoiseSchedule read_noise_schedule(SchedulerFile& file, const SchedulerClass& kind, const SamplerConfig& c) {
+MOBILEDIFFUSION_BODY NoiseSchedule read_noise_schedule(SchedulerFile& file, const SchedulerClass& kind, const SamplerConfig& c) {
   file.expect("num_train_timesteps", 1000);
   const bool rescales = kind.rescales && file.flag("rescale_betas_zero_snr", false);
   file.ignore({"rescale_betas_zero_snr"});
@@ -145,38 +150,39 @@ inline NoiseSchedule read_noise_schedule(SchedulerFile& file, const SchedulerCla
 }
 
 // Options of each kind of sampler; same: the file's class is this sampler.
-inline void read_grid(SchedulerFile& file, const SchedulerClass& kind, Spacing& spacing, std::size_t& offset) {
+MOBILEDIFFUSION_BODY void read_grid(SchedulerFile& file, const SchedulerClass& kind, Spacing& spacing, std::size_t& offset) {
   spacing =
       file.one_of<Spacing>("timestep_spacing", kind.spacing,
                            {{"leading", Spacing::leading}, {"trailing", Spacing::trailing}, {"linspace", Spacing::linspace}});
   offset = file.whole("steps_offset", 0, 0, NoiseSchedule::steps - 1);
 }
-inline void read_sigmas(SchedulerFile& file, bool& karras, bool& sigma_min_at_final) {
+MOBILEDIFFUSION_BODY void read_sigmas(SchedulerFile& file, bool& karras, bool& sigma_min_at_final) {
   karras = file.flag("use_karras_sigmas", false);
   sigma_min_at_final = file.one_of<bool>("final_sigmas_type", "zero", {{"zero", false}, {"sigma_min", true}});
   for (const char* off : {"use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"})
     file.expect(off, {false, nullptr}, false);
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Ddim& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Ddim& s) {
   read_grid(file, kind, s.spacing, s.offset);
   s.alpha_to_one = file.flag("set_alpha_to_one", kind.picture_behind);
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Pndm& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Pndm& s) {
   read_grid(file, kind, s.spacing, s.offset);
   s.alpha_to_one = file.flag("set_alpha_to_one", kind.picture_behind);
   file.expect("skip_prk_steps", {true}, false);
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Euler& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, Euler& s) {
   read_grid(file, kind, s.spacing, s.offset);
   read_sigmas(file, s.karras, s.sigma_min_at_final);
   file.expect("interpolation_type", "linear");
   for (auto [name, option] : {std::pair("sigma_min", &s.sigma_min), std::pair("sigma_max", &s.sigma_max)})
     if (!file.value(name, nullptr).is_null()) *option = static_cast<float>(file.number(name, 0.0, 1e-4, 1e4));
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, EulerAncestral& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule&, EulerAncestral& s) {
   read_grid(file, kind, s.spacing, s.offset);
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule& schedule, DpmSolver& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass& kind, const NoiseSchedule& schedule,
+                                       DpmSolver& s) {
   read_grid(file, kind, s.spacing, s.offset);
   read_sigmas(file, s.karras, s.sigma_min_at_final);
   // Lambdas below are cut off the grid.
@@ -192,20 +198,19 @@ inline void read_options(SchedulerFile& file, const SchedulerClass& kind, const 
   s.heun = file.one_of<bool>("solver_type", "midpoint",
                              {{"midpoint", false}, {"heun", true}, {"logrho", false}, {"bh1", false}, {"bh2", false}});
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass&, const NoiseSchedule&, Lcm& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass&, const NoiseSchedule&, Lcm& s) {
   s.original_steps = file.whole("original_inference_steps", 50, 1, NoiseSchedule::steps);
   s.timestep_scaling = static_cast<float>(file.number("timestep_scaling", 10.0, 0.0, 1e6));
 }
-inline void read_options(SchedulerFile& file, const SchedulerClass&, const NoiseSchedule&, Tcd& s) {
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile& file, const SchedulerClass&, const NoiseSchedule&, Tcd& s) {
   s.original_steps = file.whole("original_inference_steps", 50, 1, NoiseSchedule::steps);
 }
-inline void read_options(SchedulerFile&, const SchedulerClass&, const NoiseSchedule&, Renoise&) {}  // no class of diffusers
+MOBILEDIFFUSION_BODY void read_options(SchedulerFile&, const SchedulerClass&, const NoiseSchedule&, Renoise&) {
+}  // no class of diffusers
 
 }  // namespace detail
 
-// c: the model's; what the network puts out must be the same, and the file's betas count where the model's are of diffusers'
-// kind. A class that is not one of the samplers is drawn with the nearest of them, on its own grid. Throws Error.
-inline SchedulerConfig read_scheduler_config(const std::filesystem::path& path, const SamplerConfig& c) {
+MOBILEDIFFUSION_BODY SchedulerConfig read_scheduler_config(const std::filesystem::path& path, const SamplerConfig& c) {
   detail::SchedulerFile file(path);
   const detail::SchedulerClass& kind = detail::read_class(file);
   const char* const prediction = c.prediction == Prediction::v         ? "v_prediction"
@@ -257,6 +262,8 @@ inline SchedulerConfig read_scheduler_config(const std::filesystem::path& path, 
   file.finish();
   return config;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

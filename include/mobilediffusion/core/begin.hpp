@@ -92,6 +92,20 @@ inline namespace MOBILEDIFFUSION_ABI __attribute__((abi_tag(MOBILEDIFFUSION_TEXT
 #undef MOBILEDIFFUSION_QUOTED
 #endif
 
+// A function that is no template is declared where it is described, and its body stands at the end of the header. Where a library
+// has these bodies compiled, as kernels are (cmake/MobileDiffusionDispatch.cmake), units see the declarations only, unless they
+// define MOBILEDIFFUSION_BODIES.
+#if !defined(MOBILEDIFFUSION_BODY)
+#if defined(MOBILEDIFFUSION_COMPILES_BODIES)  // the unit of that library
+#define MOBILEDIFFUSION_BODY
+#else
+#define MOBILEDIFFUSION_BODY inline
+#endif
+#if !defined(MOBILEDIFFUSION_BODIES) && (defined(MOBILEDIFFUSION_COMPILES_BODIES) || !defined(MOBILEDIFFUSION_DISPATCH))
+#define MOBILEDIFFUSION_BODIES
+#endif
+#endif
+
 // Macros of windows.h, macOS's AssertMacros.h and X11 that are names here and in what is included here; end.hpp gives them back.
 #pragma push_macro("min")
 #pragma push_macro("max")

@@ -27,22 +27,83 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 namespace detail {
 
 // The next of the parts of `text` that `separator` divides, taken off its front.
-inline std::string_view take_field(std::string_view& text, char separator) {
+std::string_view take_field(std::string_view& text, char separator);
+
+// Whether `name` is one of the words of a list with commas.
+bool lists(std::string_view list, std::string_view name);
+
+std::optional<std::int64_t> whole_number(std::string_view text);
+
+// Processors, as quota and period in microseconds say; infinite where they say nothing.
+double processors_of(std::optional<std::int64_t> quota, std::optional<std::int64_t> period);
+
+// A folder with the files of this process's control group, and the one that the groups are mounted at, its ancestor.
+struct GroupFolder {
+  std::string folder, top;
+  bool unified;  // version 2: cpu.max; else cpu.cfs_quota_us and cpu.cfs_period_us
+};
+
+// cgroup and mountinfo: the texts of /proc/self/cgroup and /proc/self/mountinfo (their formats: cgroups(7), proc(5)). Lines that
+// are none of either are passed over.
+std::vector<GroupFolder> group_folders(std::string_view cgroup, std::string_view mountinfo);
+
+// The least quota of the groups and of all their ancestors, in processors; infinite without one. read(path): the text of a file,
+// or nothing.
+template <class Read>
+double group_quota(std::string_view cgroup, std::string_view mountinfo, Read&& read) {
+  double least = std::numeric_limits<double>::infinity();
+  const auto number = [&](const std::string& path) {
+    const std::optional<std::string> text = read(path);
+    return text ? whole_number(*text) : std::nullopt;
+  };
+  for (GroupFolder& group : group_folders(cgroup, mountinfo)) {
+    for (std::string& folder = group.folder;;) {
+      if (group.unified) {
+        if (const std::optional<std::string> text = read(folder + "/cpu.max")) {
+          std::string_view rest = *text;
+          const std::string_view quota = take_field(rest, ' ');  // "max": none
+          least = std::min(least, processors_of(whole_number(quota), whole_number(rest)));
+        }
+      } else {
+        least = std::min(least, processors_of(number(folder + "/cpu.cfs_quota_us"), number(folder + "/cpu.cfs_period_us")));
+      }
+      if (folder.size() <= group.top.size()) break;
+      folder.erase(std::max(folder.rfind('/'), group.top.size()));
+    }
+  }
+  return least;
+}
+
+std::optional<std::string> read_text(const std::string& path);
+
+// Processors that the scheduler may place this thread on.
+int processors_by_affinity();
+
+}  // namespace detail
+
+// Threads that can compute at the same time: processors by affinity, at most the control groups' quota rounded up; at least 1.
+// Elsewhere than on Linux, what the standard library says.
+int available_processors();
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::string_view take_field(std::string_view& text, char separator) {
   const std::size_t end = std::min(text.find(separator), text.size());
   const std::string_view field = text.substr(0, end);
   text.remove_prefix(std::min(end + 1, text.size()));
   return field;
 }
 
-// Whether `name` is one of the words of a list with commas.
-inline bool lists(std::string_view list, std::string_view name) {
+MOBILEDIFFUSION_BODY bool lists(std::string_view list, std::string_view name) {
   while (!list.empty())
     if (take_field(list, ',') == name) return true;
   return false;
 }
 
 // Names in /proc/self/mountinfo have blanks and backslashes as three octal digits.
-inline std::string without_escapes(std::string_view text) {
+MOBILEDIFFUSION_BODY std::string without_escapes(std::string_view text) {
   std::string out;
   const auto digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '7'; };
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -56,7 +117,7 @@ inline std::string without_escapes(std::string_view text) {
   return out;
 }
 
-inline std::optional<std::int64_t> whole_number(std::string_view text) {
+MOBILEDIFFUSION_BODY std::optional<std::int64_t> whole_number(std::string_view text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
   std::int64_t value = 0;
   const auto r = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -64,21 +125,12 @@ inline std::optional<std::int64_t> whole_number(std::string_view text) {
   return value;
 }
 
-// Processors, as quota and period in microseconds say; infinite where they say nothing.
-inline double processors_of(std::optional<std::int64_t> quota, std::optional<std::int64_t> period) {
+MOBILEDIFFUSION_BODY double processors_of(std::optional<std::int64_t> quota, std::optional<std::int64_t> period) {
   if (!quota || !period || *quota <= 0 || *period <= 0) return std::numeric_limits<double>::infinity();
   return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
-// A folder with the files of this process's control group, and the one that the groups are mounted at, its ancestor.
-struct GroupFolder {
-  std::string folder, top;
-  bool unified;  // version 2: cpu.max; else cpu.cfs_quota_us and cpu.cfs_period_us
-};
-
-// cgroup and mountinfo: the texts of /proc/self/cgroup and /proc/self/mountinfo (their formats: cgroups(7), proc(5)). Lines that
-// are none of either are passed over.
-inline std::vector<GroupFolder> group_folders(std::string_view cgroup, std::string_view mountinfo) {
+MOBILEDIFFUSION_BODY std::vector<GroupFolder> group_folders(std::string_view cgroup, std::string_view mountinfo) {
   std::vector<GroupFolder> folders;
   while (!mountinfo.empty()) {
     std::string_view line = take_field(mountinfo, '\n');
@@ -108,34 +160,7 @@ inline std::vector<GroupFolder> group_folders(std::string_view cgroup, std::stri
   return folders;
 }
 
-// The least quota of the groups and of all their ancestors, in processors; infinite without one. read(path): the text of a file,
-// or nothing.
-template <class Read>
-double group_quota(std::string_view cgroup, std::string_view mountinfo, Read&& read) {
-  double least = std::numeric_limits<double>::infinity();
-  const auto number = [&](const std::string& path) {
-    const std::optional<std::string> text = read(path);
-    return text ? whole_number(*text) : std::nullopt;
-  };
-  for (GroupFolder& group : group_folders(cgroup, mountinfo)) {
-    for (std::string& folder = group.folder;;) {
-      if (group.unified) {
-        if (const std::optional<std::string> text = read(folder + "/cpu.max")) {
-          std::string_view rest = *text;
-          const std::string_view quota = take_field(rest, ' ');  // "max": none
-          least = std::min(least, processors_of(whole_number(quota), whole_number(rest)));
-        }
-      } else {
-        least = std::min(least, processors_of(number(folder + "/cpu.cfs_quota_us"), number(folder + "/cpu.cfs_period_us")));
-      }
-      if (folder.size() <= group.top.size()) break;
-      folder.erase(std::max(folder.rfind('/'), group.top.size()));
-    }
-  }
-  return least;
-}
-
-inline std::optional<std::string> read_text(const std::string& path) {
+MOBILEDIFFUSION_BODY std::optional<std::string> read_text(const std::string& path) {
   std::FILE* const file = std::fopen(path.c_str(), "re");
   if (file == nullptr) return std::nullopt;
   std::string text;
@@ -146,8 +171,7 @@ inline std::optional<std::string> read_text(const std::string& path) {
   return text;
 }
 
-// Processors that the scheduler may place this thread on.
-inline int processors_by_affinity() {
+MOBILEDIFFUSION_BODY int processors_by_affinity() {
 #ifdef MOBILEDIFFUSION_NO_THREADS
   return 1;
 #else
@@ -167,9 +191,7 @@ inline int processors_by_affinity() {
 
 }  // namespace detail
 
-// Threads that can compute at the same time: processors by affinity, at most the control groups' quota rounded up; at least 1.
-// Elsewhere than on Linux, what the standard library says.
-inline int available_processors() {
+MOBILEDIFFUSION_BODY int available_processors() {
   int count = detail::processors_by_affinity();
 #ifdef __linux__
   if (count > 1) {
@@ -182,6 +204,8 @@ inline int available_processors() {
 #endif
   return count;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

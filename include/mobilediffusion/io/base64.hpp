@@ -15,7 +15,14 @@
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 // Base64 (RFC 4648, section 4, padded): metadata is JSON text, so bytes such as a tokenizer model travel in this form.
-inline std::string base64_encode(std::string_view bytes) {
+std::string base64_encode(std::string_view bytes);
+
+// The inverse, strict: throws Error for anything that base64_encode does not produce.
+std::string base64_decode(std::string_view text);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::string base64_encode(std::string_view bytes) {
   constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const auto at = [&](std::size_t i) { return i < bytes.size() ? std::uint32_t{static_cast<unsigned char>(bytes[i])} : 0u; };
   std::string out;
@@ -28,8 +35,7 @@ inline std::string base64_encode(std::string_view bytes) {
   return out;
 }
 
-// The inverse, strict: throws Error for anything that base64_encode does not produce.
-inline std::string base64_decode(std::string_view text) {
+MOBILEDIFFUSION_BODY std::string base64_decode(std::string_view text) {
   const auto value = [](char c) -> std::uint32_t {
     if (c >= 'A' && c <= 'Z') return static_cast<std::uint32_t>(c - 'A');
     if (c >= 'a' && c <= 'z') return static_cast<std::uint32_t>(c - 'a' + 26);
@@ -54,6 +60,8 @@ inline std::string base64_decode(std::string_view text) {
     throw Error("base64: the bits after the last byte are not zero");
   return out;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -8,7 +8,6 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,11 +25,30 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 
+// The vocab.json that belongs to CLIP's merges.txt (openai/CLIP, simple_tokenizer.py): the bytes as printable letters, first
+// those that print, the same as ends of words, what each merge makes, begin and end.
+std::string vocabulary_of(std::string_view merges);
+
+}  // namespace detail
+
+// Whether read_clip_tokenizer finds something to read.
+bool holds_clip_tokenizer(const std::filesystem::path& folder);
+
+// vocab.json and merges.txt, or tokenizer.json, or merges.txt alone where it is CLIP's own; and special_tokens_map.json and
+// tokenizer_config.json, where they are. filler: the token that fills prompts up; empty: what these files say. Throws Error,
+// which names the folder, for anything else.
+Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::string_view filler = {});
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
 // Which special tokens a text may hold, and how they are looked for, as transformers 5 decides it: what tokenizer.json or
 // added_tokens_decoder say holds; else, of each key, the entry in special_tokens_map.json goes before that in
 // tokenizer_config.json, and a later key before an earlier one of the same token. A plain text is looked for as it stands.
 // filler: unless empty, the padding token, whatever the files say.
-inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep, std::string_view filler) {
+MOBILEDIFFUSION_BODY Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder, bool keep,
+                                             std::string_view filler) {
   std::array<std::pair<std::string, nlohmann::json>, 2> files{{{"special_tokens_map.json", {}}, {"tokenizer_config.json", {}}}};
   for (auto& [name, json] : files)
     if (path_exists(folder / name)) {
@@ -56,9 +74,7 @@ inline Tokenizer read_specials(ClipBpe bpe, const std::filesystem::path& folder,
   return Tokenizer(std::move(bpe), pad);
 }
 
-// The vocab.json that belongs to CLIP's merges.txt (openai/CLIP, simple_tokenizer.py): the bytes as printable letters, first
-// those that print, the same as ends of words, what each merge makes, begin and end.
-inline std::string vocabulary_of(std::string_view merges) {
+MOBILEDIFFUSION_BODY std::string vocabulary_of(std::string_view merges) {
   std::vector<std::string> tokens;
   for (const auto& [first, last] : {std::pair{33u, 126u}, {161u, 172u}, {174u, 323u}})  // from 256 on: bytes that do not print
     for (unsigned c = first; c <= last; ++c) append_utf8(tokens.emplace_back(), c);
@@ -79,15 +95,11 @@ inline std::string vocabulary_of(std::string_view merges) {
 
 }  // namespace detail
 
-// Whether read_clip_tokenizer finds something to read.
-inline bool holds_clip_tokenizer(const std::filesystem::path& folder) {
+MOBILEDIFFUSION_BODY bool holds_clip_tokenizer(const std::filesystem::path& folder) {
   return path_exists(folder / "vocab.json") || path_exists(folder / "tokenizer.json") || path_exists(folder / "merges.txt");
 }
 
-// vocab.json and merges.txt, or tokenizer.json, or merges.txt alone where it is CLIP's own; and special_tokens_map.json and
-// tokenizer_config.json, where they are. filler: the token that fills prompts up; empty: what these files say. Throws Error,
-// which names the folder, for anything else.
-inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::string_view filler = {}) {
+MOBILEDIFFUSION_BODY Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::string_view filler) {
   try {
     const auto there = [&](const char* name) { return path_exists(folder / name); };
     const auto text = [&](const char* name) { return read_file(folder / name, ClipBpe::longest_file); };
@@ -101,6 +113,8 @@ inline Tokenizer read_clip_tokenizer(const std::filesystem::path& folder, std::s
     throw Error(detail::join({"folder ", detail::printable(detail::path_text(folder)), ": ", e.what()}));
   }
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

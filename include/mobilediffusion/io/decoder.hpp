@@ -26,11 +26,7 @@ struct DecodedImage {
 };
 
 // Throws Error for a picture that is too large, before memory of its size is asked for. what: the file, for messages.
-inline void check_image_size(std::string_view what, std::size_t width, std::size_t height, std::size_t max_pixels) {
-  const std::size_t most = std::min(max_pixels, max_image_pixels);
-  if (height != 0 && width > most / height)
-    throw Error(join({what, ": image of ", width, " x ", height, " pixels, at most ", most, " are accepted"}));
-}
+void check_image_size(std::string_view what, std::size_t width, std::size_t height, std::size_t max_pixels);
 
 // libpng and libjpeg leave a function that fails by longjmp, which skips destructors: whoever calls setjmp on jump, and the
 // callbacks, hold nothing that has one.
@@ -38,16 +34,28 @@ struct DecoderFailure {
   std::jmp_buf jump;
   char message[200];
 
-  void leave(const char* text) {
-    std::strncpy(message, text, sizeof message - 1);
-    message[sizeof message - 1] = '\0';
-    std::longjmp(jump, 1);
-  }
+  void leave(const char* text);
 };
 
 // The orientation in Exif data, which are a TIFF file: 1 (upright) where there is none or the data are no such file. Source: TIFF
 // 6.0, section 2; Exif 2.32, tag 0x0112.
-inline int exif_orientation(std::string_view tiff) noexcept {
+int exif_orientation(std::string_view tiff) noexcept;
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY void check_image_size(std::string_view what, std::size_t width, std::size_t height, std::size_t max_pixels) {
+  const std::size_t most = std::min(max_pixels, max_image_pixels);
+  if (height != 0 && width > most / height)
+    throw Error(join({what, ": image of ", width, " x ", height, " pixels, at most ", most, " are accepted"}));
+}
+
+MOBILEDIFFUSION_BODY void DecoderFailure::leave(const char* text) {
+  std::strncpy(message, text, sizeof message - 1);
+  message[sizeof message - 1] = '\0';
+  std::longjmp(jump, 1);
+}
+
+MOBILEDIFFUSION_BODY int exif_orientation(std::string_view tiff) noexcept {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(tiff[i])); };
   if (tiff.size() < 8 || (!tiff.starts_with(std::string_view("II*\0", 4)) && !tiff.starts_with(std::string_view("MM\0*", 4))))
     return 1;
@@ -66,6 +74,8 @@ inline int exif_orientation(std::string_view tiff) noexcept {
   }
   return 1;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
 

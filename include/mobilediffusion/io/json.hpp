@@ -6,13 +6,18 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "../core/error.hpp"
 #include "atomic_file.hpp"
 #include "message.hpp"
+
+#ifdef MOBILEDIFFUSION_BODIES
+#include <nlohmann/json.hpp>
+#else
+#include <nlohmann/json_fwd.hpp>
+#endif
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
@@ -25,7 +30,16 @@ struct JsonLimits {
 };
 
 // Discarded (is_discarded()) where the text is not JSON. Throws Error for what passes the limits; name: for messages.
-inline nlohmann::json parse_json(std::string_view text, std::string_view name) {
+nlohmann::json parse_json(std::string_view text, std::string_view name);
+
+namespace detail {}  // namespace detail
+
+// A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
+nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY nlohmann::json parse_json(std::string_view text, std::string_view name) {
   std::size_t values = 0;
   return nlohmann::json::parse(
       text.begin(), text.end(),
@@ -42,8 +56,9 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view name) {
 }
 
 namespace detail {
+
 // Python writes numbers that JSON does not have, as diffusers does in scheduler_config.json: they become null.
-inline std::string without_python_numbers(const std::string& text) {
+MOBILEDIFFUSION_BODY std::string without_python_numbers(const std::string& text) {
   std::string out;
   out.reserve(text.size());
   bool quoted = false;
@@ -63,15 +78,17 @@ inline std::string without_python_numbers(const std::string& text) {
   }
   return out;
 }
+
 }  // namespace detail
 
-// A file of at most `limit` bytes that holds a JSON object. Throws Error with its name.
-inline nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit = JsonLimits::config_bytes) {
+MOBILEDIFFUSION_BODY nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit) {
   nlohmann::json json = parse_json(detail::without_python_numbers(read_file(path, limit)),
                                    detail::join({"file ", detail::printable(detail::path_text(path))}));
   if (!json.is_object()) detail::fail_file(path, {"expected a JSON object"});
   return json;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -34,7 +34,71 @@ struct LdmTensor {
   const char* reason = nullptr;   // of what is ignored
 };
 
-inline LdmTensor parse_ldm_name(std::string_view name) {
+LdmTensor parse_ldm_name(std::string_view name);
+
+// A number that begins a text, and what follows the dot behind it.
+std::optional<std::pair<std::size_t, std::string_view>> cut_number(std::string_view text);
+
+// Fronts of names in both grammars, in one network.
+class LdmNames {
+ public:
+  using Pair = std::pair<const char*, const char*>;
+
+  void add(const std::string& ldm, const std::string& diffusers);
+  void add(const std::string& ldm, const std::string& diffusers, std::span<const Pair> inner) {
+    for (const auto& [there, here] : inner) add(ldm + "." + there, diffusers + "." + here);
+  }
+
+  // What no rule speaks of has the same name in both.
+  std::string to_diffusers(std::string_view name) const { return translate(to_diffusers_, name); }
+  std::string to_ldm(std::string_view name) const { return translate(to_ldm_, name); }
+
+ private:
+  using Fronts = std::map<std::string, std::string, std::less<>>;
+  // By the longest front that ends at a dot.
+  static std::string translate(const Fronts& fronts, std::string_view name);
+  Fronts to_diffusers_, to_ldm_;
+};
+
+// One entry of input_blocks or output_blocks: a residual block (with the transformer behind it), a sampler, or both.
+struct LdmBlock {
+  std::size_t index = 0;
+  bool resnet = false;
+  std::string sampler{};  // its place in the entry: "0.op" on the way down, "1.conv" or "2.conv" on the way up; empty: none
+};
+struct LdmBlocks {
+  std::vector<LdmBlock> input, output;  // in order, without the first, conv_in
+};
+
+// Of a UNet with this many residual blocks in each level on the way down, and one more on the way up, as SD numbers them. The
+// script of diffusers that writes this layout keeps room for two in each level, whatever the model has: entries is then 3.
+LdmBlocks ldm_blocks(std::size_t levels, std::size_t down_resnets, std::size_t entries);
+// What the names of a file say: a sampler ends a level, so that holes in the numbering do not matter.
+LdmBlocks ldm_blocks(std::span<const std::string_view> names);
+
+LdmNames ldm_unet_names(const LdmBlocks& blocks);
+
+// names: of the autoencoder's tensors. diffusers counts the decoder's levels from the latents, this layout from the picture.
+// Names of diffusers stay. TAESD's own numbering, encoder.3.conv.0.weight and decoder.4.conv.0.weight, is that of a sequence; its
+// decoder's begins with a layer that diffusers does not count.
+LdmNames ldm_vae_names(std::span<const std::string_view> names);
+
+// names: of the text encoder's tensors. CLIP's are transformers' own; older merges lack their first word.
+LdmNames ldm_text_names(std::span<const std::string_view> names, bool open_clip);
+
+// OpenCLIP keeps the projections of queries, keys and values in one tensor, in this order. name: in transformers' grammar, once
+// translated. The three tensors' names; nothing for any other tensor.
+std::optional<std::array<std::string, 3>> names_of_thirds(std::string_view name);
+// The reverse: the name of the tensor of which this one is a third, or the name as it is.
+std::string name_of_whole(std::string_view name);
+
+}  // namespace detail
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY LdmTensor parse_ldm_name(std::string_view name) {
   static constexpr std::array<std::pair<std::string_view, const char*>, 24> junk{
       {{"model_ema.", "a copy of the weights averaged in training (EMA)"},
        {"first_stage_model.model_ema.", "a copy of the weights averaged in training (EMA)"},
@@ -96,55 +160,25 @@ inline LdmTensor parse_ldm_name(std::string_view name) {
   return tensor;
 }
 
-// A number that begins a text, and what follows the dot behind it.
-inline std::optional<std::pair<std::size_t, std::string_view>> cut_number(std::string_view text) {
+MOBILEDIFFUSION_BODY std::optional<std::pair<std::size_t, std::string_view>> cut_number(std::string_view text) {
   std::size_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end == text.data() + text.size() || *end != '.' || number > 999) return std::nullopt;
   return std::pair{number, text.substr(static_cast<std::size_t>(end - text.data()) + 1)};
 }
 
-// Fronts of names in both grammars, in one network.
-class LdmNames {
- public:
-  using Pair = std::pair<const char*, const char*>;
+MOBILEDIFFUSION_BODY void LdmNames::add(const std::string& ldm, const std::string& diffusers) {
+  to_diffusers_.emplace(ldm, diffusers);
+  to_ldm_.emplace(diffusers, ldm);
+}
 
-  void add(const std::string& ldm, const std::string& diffusers) {
-    to_diffusers_.emplace(ldm, diffusers);
-    to_ldm_.emplace(diffusers, ldm);
-  }
-  void add(const std::string& ldm, const std::string& diffusers, std::span<const Pair> inner) {
-    for (const auto& [there, here] : inner) add(ldm + "." + there, diffusers + "." + here);
-  }
+MOBILEDIFFUSION_BODY std::string LdmNames::translate(const Fronts& fronts, std::string_view name) {
+  for (std::size_t end = name.size(); end != name.npos && end != 0; end = name.rfind('.', end - 1))
+    if (const auto at = fronts.find(name.substr(0, end)); at != fronts.end()) return at->second + std::string(name.substr(end));
+  return std::string(name);
+}
 
-  // What no rule speaks of has the same name in both.
-  std::string to_diffusers(std::string_view name) const { return translate(to_diffusers_, name); }
-  std::string to_ldm(std::string_view name) const { return translate(to_ldm_, name); }
-
- private:
-  using Fronts = std::map<std::string, std::string, std::less<>>;
-  // By the longest front that ends at a dot.
-  static std::string translate(const Fronts& fronts, std::string_view name) {
-    for (std::size_t end = name.size(); end != name.npos && end != 0; end = name.rfind('.', end - 1))
-      if (const auto at = fronts.find(name.substr(0, end)); at != fronts.end()) return at->second + std::string(name.substr(end));
-    return std::string(name);
-  }
-  Fronts to_diffusers_, to_ldm_;
-};
-
-// One entry of input_blocks or output_blocks: a residual block (with the transformer behind it), a sampler, or both.
-struct LdmBlock {
-  std::size_t index = 0;
-  bool resnet = false;
-  std::string sampler{};  // its place in the entry: "0.op" on the way down, "1.conv" or "2.conv" on the way up; empty: none
-};
-struct LdmBlocks {
-  std::vector<LdmBlock> input, output;  // in order, without the first, conv_in
-};
-
-// Of a UNet with this many residual blocks in each level on the way down, and one more on the way up, as SD numbers them. The
-// script of diffusers that writes this layout keeps room for two in each level, whatever the model has: entries is then 3.
-inline LdmBlocks ldm_blocks(std::size_t levels, std::size_t down_resnets, std::size_t entries) {
+MOBILEDIFFUSION_BODY LdmBlocks ldm_blocks(std::size_t levels, std::size_t down_resnets, std::size_t entries) {
   LdmBlocks blocks;
   for (std::size_t b = 0; b < levels; ++b) {
     const bool last = b + 1 == levels;
@@ -157,8 +191,8 @@ inline LdmBlocks ldm_blocks(std::size_t levels, std::size_t down_resnets, std::s
   }
   return blocks;
 }
-// What the names of a file say: a sampler ends a level, so that holes in the numbering do not matter.
-inline LdmBlocks ldm_blocks(std::span<const std::string_view> names) {
+
+MOBILEDIFFUSION_BODY LdmBlocks ldm_blocks(std::span<const std::string_view> names) {
   constexpr std::string_view input = "input_blocks.", output = "output_blocks.";
   std::map<std::size_t, LdmBlock> down, up;
   for (const std::string_view name : names) {
@@ -179,7 +213,7 @@ inline LdmBlocks ldm_blocks(std::span<const std::string_view> names) {
   return blocks;
 }
 
-inline LdmNames ldm_unet_names(const LdmBlocks& blocks) {
+MOBILEDIFFUSION_BODY LdmNames ldm_unet_names(const LdmBlocks& blocks) {
   static constexpr std::array<LdmNames::Pair, 6> resnet{{{"in_layers.0", "norm1"},
                                                          {"in_layers.2", "conv1"},
                                                          {"emb_layers.1", "time_emb_proj"},
@@ -220,10 +254,7 @@ inline LdmNames ldm_unet_names(const LdmBlocks& blocks) {
   return names;
 }
 
-// names: of the autoencoder's tensors. diffusers counts the decoder's levels from the latents, this layout from the picture.
-// Names of diffusers stay. TAESD's own numbering, encoder.3.conv.0.weight and decoder.4.conv.0.weight, is that of a sequence; its
-// decoder's begins with a layer that diffusers does not count.
-inline LdmNames ldm_vae_names(std::span<const std::string_view> names) {
+MOBILEDIFFUSION_BODY LdmNames ldm_vae_names(std::span<const std::string_view> names) {
   std::size_t levels = 0;
   std::set<std::pair<bool, std::pair<std::size_t, std::size_t>>> resnets;  // of the decoder, level, which
   for (const std::string_view name : names) {
@@ -272,8 +303,7 @@ inline LdmNames ldm_vae_names(std::span<const std::string_view> names) {
   return out;
 }
 
-// names: of the text encoder's tensors. CLIP's are transformers' own; older merges lack their first word.
-inline LdmNames ldm_text_names(std::span<const std::string_view> names, bool open_clip) {
+MOBILEDIFFUSION_BODY LdmNames ldm_text_names(std::span<const std::string_view> names, bool open_clip) {
   LdmNames out;
   const std::string text = "text_model.";
   if (!open_clip) {
@@ -300,9 +330,7 @@ inline LdmNames ldm_text_names(std::span<const std::string_view> names, bool ope
   return out;
 }
 
-// OpenCLIP keeps the projections of queries, keys and values in one tensor, in this order. name: in transformers' grammar, once
-// translated. The three tensors' names; nothing for any other tensor.
-inline std::optional<std::array<std::string, 3>> names_of_thirds(std::string_view name) {
+MOBILEDIFFUSION_BODY std::optional<std::array<std::string, 3>> names_of_thirds(std::string_view name) {
   for (const auto& [whole, part] :
        {std::pair<std::string_view, std::string_view>{".in_proj_weight", "_proj.weight"}, {".in_proj_bias", "_proj.bias"}}) {
     if (!name.ends_with(whole)) continue;
@@ -313,8 +341,8 @@ inline std::optional<std::array<std::string, 3>> names_of_thirds(std::string_vie
   }
   return std::nullopt;
 }
-// The reverse: the name of the tensor of which this one is a third, or the name as it is.
-inline std::string name_of_whole(std::string_view name) {
+
+MOBILEDIFFUSION_BODY std::string name_of_whole(std::string_view name) {
   for (const char* projection : {".q_proj.", ".k_proj.", ".v_proj."})
     if (const std::size_t at = name.find(projection); at != name.npos)
       return join({name.substr(0, at), ".in_proj_", name.substr(at + std::string_view(projection).size())});
@@ -322,6 +350,9 @@ inline std::string name_of_whole(std::string_view name) {
 }
 
 }  // namespace detail
+
+#endif
+
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 
 #include "../core/end.hpp"

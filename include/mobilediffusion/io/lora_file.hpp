@@ -57,40 +57,7 @@ Lora read_lora(const std::filesystem::path& path) {
 
 // As safetensors with PEFT's names; rank and alpha are metadata, or, where they differ, each alpha is a tensor. The file is
 // replaced in one step. Throws Error as write_safetensors.
-inline void write_lora(const std::filesystem::path& path, const Lora& lora, Dtype dtype = Dtype::f32, Metadata metadata = {}) {
-  const LoraPair& first = lora.pairs().front();
-  const bool uniform = std::all_of(lora.pairs().begin(), lora.pairs().end(),
-                                   [&](const LoraPair& p) { return p.rank == first.rank && p.alpha == first.alpha; });
-  std::vector<TensorToWrite> tensors;
-  for (const LoraPair& p : lora.pairs()) {
-    const reflect::LeafType& type = *p.type;
-    const std::string module = p.path.substr(0, p.path.size() - std::string_view("weight").size());
-    std::vector<std::size_t> a_shape(type.file_shape.begin(), type.file_shape.end()), b_shape(a_shape.size(), 1);
-    a_shape[0] = b_shape[1] = p.rank;
-    b_shape[0] = type.rows;
-    tensors.push_back({.name = module + "lora_A.weight", .dtype = dtype, .shape = a_shape});
-    if (type.taps == 1) {
-      tensors.back().floats = {p.a, p.rank * type.columns};
-    } else {
-      tensors.back().fill = [&p, dtype](std::span<std::byte> bytes) {
-        reflect::LeafType a_type{};
-        a_type.outer = p.rank;
-        a_type.inner = p.type->columns / p.type->taps;
-        a_type.taps = p.type->taps;
-        std::vector<float> order(p.rank * p.type->columns);
-        detail::to_file_order(a_type, p.a, order.data());
-        convert_from_floats(dtype, order, bytes);
-      };
-    }
-    tensors.push_back({.name = module + "lora_B.weight", .dtype = dtype, .shape = b_shape, .floats = {p.b, type.rows * p.rank}});
-    if (!uniform) tensors.push_back({.name = module + "alpha", .shape = {}, .floats = {&p.alpha, 1}});
-  }
-  if (uniform) {
-    metadata["rank"] = std::to_string(first.rank);
-    metadata["alpha"] = detail::number_text(first.alpha);
-  }
-  write_safetensors(path, tensors, metadata);
-}
+void write_lora(const std::filesystem::path& path, const Lora& lora, Dtype dtype = Dtype::f32, Metadata metadata = {});
 
 // A file of adapters and how much of it: 0 nothing, 1 as it was trained.
 struct LoraFile {
@@ -182,6 +149,45 @@ class LoraMerge {
   std::vector<float> merged_;
   detail::LoraDelta room_;
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY void write_lora(const std::filesystem::path& path, const Lora& lora, Dtype dtype, Metadata metadata) {
+  const LoraPair& first = lora.pairs().front();
+  const bool uniform = std::all_of(lora.pairs().begin(), lora.pairs().end(),
+                                   [&](const LoraPair& p) { return p.rank == first.rank && p.alpha == first.alpha; });
+  std::vector<TensorToWrite> tensors;
+  for (const LoraPair& p : lora.pairs()) {
+    const reflect::LeafType& type = *p.type;
+    const std::string module = p.path.substr(0, p.path.size() - std::string_view("weight").size());
+    std::vector<std::size_t> a_shape(type.file_shape.begin(), type.file_shape.end()), b_shape(a_shape.size(), 1);
+    a_shape[0] = b_shape[1] = p.rank;
+    b_shape[0] = type.rows;
+    tensors.push_back({.name = module + "lora_A.weight", .dtype = dtype, .shape = a_shape});
+    if (type.taps == 1) {
+      tensors.back().floats = {p.a, p.rank * type.columns};
+    } else {
+      tensors.back().fill = [&p, dtype](std::span<std::byte> bytes) {
+        reflect::LeafType a_type{};
+        a_type.outer = p.rank;
+        a_type.inner = p.type->columns / p.type->taps;
+        a_type.taps = p.type->taps;
+        std::vector<float> order(p.rank * p.type->columns);
+        detail::to_file_order(a_type, p.a, order.data());
+        convert_from_floats(dtype, order, bytes);
+      };
+    }
+    tensors.push_back({.name = module + "lora_B.weight", .dtype = dtype, .shape = b_shape, .floats = {p.b, type.rows * p.rank}});
+    if (!uniform) tensors.push_back({.name = module + "alpha", .shape = {}, .floats = {&p.alpha, 1}});
+  }
+  if (uniform) {
+    metadata["rank"] = std::to_string(first.rank);
+    metadata["alpha"] = detail::number_text(first.alpha);
+  }
+  write_safetensors(path, tensors, metadata);
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -16,9 +16,15 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // [begin, end) of the tokens for each of at most `most` chunks of at most `room` tokens, as AUTOMATIC1111's web interface cuts
 // them: a chunk ends where it is full, and, if a comma is among its last 20 tokens, behind that one; also at each of `breaks`
 // (places among the tokens, ascending). The last chunk that there may be is filled up, whatever follows. At least one chunk.
-inline std::vector<std::pair<std::size_t, std::size_t>> prompt_chunks(std::span<const int> tokens,
-                                                                      std::span<const std::size_t> breaks, int comma,
-                                                                      std::size_t room, std::size_t most) {
+std::vector<std::pair<std::size_t, std::size_t>> prompt_chunks(std::span<const int> tokens, std::span<const std::size_t> breaks,
+                                                               int comma, std::size_t room, std::size_t most);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::vector<std::pair<std::size_t, std::size_t>> prompt_chunks(std::span<const int> tokens,
+                                                                                    std::span<const std::size_t> breaks,
+                                                                                    int comma, std::size_t room,
+                                                                                    std::size_t most) {
   constexpr std::size_t most_moved = 20;
   std::vector<std::pair<std::size_t, std::size_t>> chunks;
   std::size_t begin = 0;
@@ -44,6 +50,8 @@ inline std::vector<std::pair<std::size_t, std::size_t>> prompt_chunks(std::span<
   }
   return chunks;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -32,26 +32,10 @@ namespace detail {
 class PromptBrackets {
  public:
   bool is_open() const { return !open_.empty(); }
-  void open(std::size_t piece) {
-    open_.push_back(stretches_.size());
-    stretches_.push_back({piece, piece, 1.0});
-  }
-  void close(std::size_t piece, double factor) {
-    stretches_[open_.back()].end = piece;
-    stretches_[open_.back()].factor = factor;
-    open_.pop_back();
-  }
+  void open(std::size_t piece);
+  void close(std::size_t piece, double factor);
   // In one pass: a stretch lies in the last one that is still open where it begins.
-  void multiply(std::vector<double>& weights) const {
-    std::vector<std::pair<std::size_t, double>> around;  // ends, and products of factors
-    auto next = stretches_.begin();
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      while (!around.empty() && around.back().first <= i) around.pop_back();
-      for (; next != stretches_.end() && next->begin <= i; ++next)
-        if (next->end > i) around.emplace_back(next->end, (around.empty() ? 1.0 : around.back().second) * next->factor);
-      if (!around.empty()) weights[i] *= around.back().second;
-    }
-  }
+  void multiply(std::vector<double>& weights) const;
 
  private:
   struct Stretch {
@@ -62,26 +46,65 @@ class PromptBrackets {
   std::vector<std::size_t> open_;
 };
 
-inline bool is_space_at(std::string_view text, std::size_t& at) {  // goes behind one
+}  // namespace detail
+
+// The grammar: (x) is 1.1 times as strong, ((x)) 1.21 times, [x] 1/1.1 times, (x:1.3) 1.3 times; a backslash before a bracket or
+// a backslash makes it plain text. What is not closed counts to the end; what was not opened is plain text. BREAK, as a word of
+// its own, begins a new chunk of tokens, here also inside brackets. That is all: in `a AND b` the AND is a word like others, and
+// `[a:b:0.5]` is the text a:b:0.5, a little weaker; both are further grammars of that program.
+//
+// prompt: well-formed UTF-8. Neighbours of one weight are one piece; there is at least one. Time: linear. Throws Error for a
+// weight that is no number, and for one beyond 1000 either way.
+std::vector<PromptPiece> parse_prompt_weights(std::string_view prompt);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY void PromptBrackets::open(std::size_t piece) {
+  open_.push_back(stretches_.size());
+  stretches_.push_back({piece, piece, 1.0});
+}
+
+MOBILEDIFFUSION_BODY void PromptBrackets::close(std::size_t piece, double factor) {
+  stretches_[open_.back()].end = piece;
+  stretches_[open_.back()].factor = factor;
+  open_.pop_back();
+}
+
+MOBILEDIFFUSION_BODY void PromptBrackets::multiply(std::vector<double>& weights) const {
+  std::vector<std::pair<std::size_t, double>> around;  // ends, and products of factors
+  auto next = stretches_.begin();
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    while (!around.empty() && around.back().first <= i) around.pop_back();
+    for (; next != stretches_.end() && next->begin <= i; ++next)
+      if (next->end > i) around.emplace_back(next->end, (around.empty() ? 1.0 : around.back().second) * next->factor);
+    if (!around.empty()) weights[i] *= around.back().second;
+  }
+}
+
+MOBILEDIFFUSION_BODY bool is_space_at(std::string_view text, std::size_t& at) {  // goes behind one
   std::size_t behind = at;
   if (at >= text.size() || class_of(next_code_point(text, behind)) != CharacterClass::space) return false;
   at = behind;
   return true;
 }
-inline bool is_word_at(std::string_view text, std::size_t at) {
+
+MOBILEDIFFUSION_BODY bool is_word_at(std::string_view text, std::size_t at) {
   if (at >= text.size()) return false;
   if (text[at] == '_') return true;
   const CharacterClass c = class_of(next_code_point(text, at));
   return c == CharacterClass::letter || c == CharacterClass::number;
 }
-inline std::size_t previous_code_point(std::string_view text, std::size_t at) {
+
+MOBILEDIFFUSION_BODY std::size_t previous_code_point(std::string_view text, std::size_t at) {
   do --at;
   while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80u);
   return at;
 }
 
 // ":1.3)" at the front of text, with spaces around the number: its length and the number as a text; 0: something else is there.
-inline std::size_t prompt_weight_at(std::string_view text, std::string_view& number) {
+MOBILEDIFFUSION_BODY std::size_t prompt_weight_at(std::string_view text, std::string_view& number) {
   std::size_t at = 1;
   while (is_space_at(text, at)) continue;
   const std::size_t begin = at;
@@ -96,14 +119,7 @@ inline std::size_t prompt_weight_at(std::string_view text, std::string_view& num
 
 }  // namespace detail
 
-// The grammar: (x) is 1.1 times as strong, ((x)) 1.21 times, [x] 1/1.1 times, (x:1.3) 1.3 times; a backslash before a bracket or
-// a backslash makes it plain text. What is not closed counts to the end; what was not opened is plain text. BREAK, as a word of
-// its own, begins a new chunk of tokens, here also inside brackets. That is all: in `a AND b` the AND is a word like others, and
-// `[a:b:0.5]` is the text a:b:0.5, a little weaker; both are further grammars of that program.
-//
-// prompt: well-formed UTF-8. Neighbours of one weight are one piece; there is at least one. Time: linear. Throws Error for a
-// weight that is no number, and for one beyond 1000 either way.
-inline std::vector<PromptPiece> parse_prompt_weights(std::string_view prompt) {
+MOBILEDIFFUSION_BODY std::vector<PromptPiece> parse_prompt_weights(std::string_view prompt) {
   constexpr double stronger = 1.1, weaker = 1.0 / 1.1, most = 1000.0;
   std::vector<PromptPiece> parsed;
   detail::PromptBrackets round, square;
@@ -191,6 +207,8 @@ inline std::vector<PromptPiece> parse_prompt_weights(std::string_view prompt) {
   if (pieces.empty()) pieces.emplace_back();
   return pieces;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -35,20 +35,31 @@ struct TextualInversion {
   AddedToken token() const { return {trigger, vectors, whole_word}; }
 };
 
-namespace detail {
-inline std::string_view family_of_text_width(std::size_t width) {
-  return width == 768    ? " (Stable Diffusion 1.x)"
-         : width == 1024 ? " (Stable Diffusion 2.x)"
-         : width == 1280 ? " (the second text encoder of Stable Diffusion XL)"
-                         : "";
-}
-}  // namespace detail
+namespace detail {}  // namespace detail
 
 // A safetensors file of one tensor [width] or [vectors][width], of at most 75 vectors, as many as a prompt has tokens. Its name
 // is the trigger, as diffusers writes it; where it is a general one (emb_params, as AUTOMATIC1111 converts them, and the like),
 // the file's name without its ending. width: of the text encoder. Throws Error for what is no safetensors file, such as the
 // pickles and pictures that were usual once, for one of more tensors, another width, and numbers that are not finite.
-inline TextualInversion read_textual_inversion(const EmbeddingFile& file, std::size_t width) {
+TextualInversion read_textual_inversion(const EmbeddingFile& file, std::size_t width);
+
+// Throws Error as read_textual_inversion, and for two of one trigger.
+std::vector<TextualInversion> read_textual_inversions(std::span<const EmbeddingFile> files, std::size_t width);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::string_view family_of_text_width(std::size_t width) {
+  return width == 768    ? " (Stable Diffusion 1.x)"
+         : width == 1024 ? " (Stable Diffusion 2.x)"
+         : width == 1280 ? " (the second text encoder of Stable Diffusion XL)"
+                         : "";
+}
+
+}  // namespace detail
+
+MOBILEDIFFUSION_BODY TextualInversion read_textual_inversion(const EmbeddingFile& file, std::size_t width) {
   constexpr std::size_t most_vectors = 75;
   const auto fail = [&](std::initializer_list<detail::Piece> what) {
     detail::fail_file(file.path, {"textual inversion: ", detail::join(what)});
@@ -83,8 +94,8 @@ inline TextualInversion read_textual_inversion(const EmbeddingFile& file, std::s
   return out;
 }
 
-// Throws Error as read_textual_inversion, and for two of one trigger.
-inline std::vector<TextualInversion> read_textual_inversions(std::span<const EmbeddingFile> files, std::size_t width) {
+MOBILEDIFFUSION_BODY std::vector<TextualInversion> read_textual_inversions(std::span<const EmbeddingFile> files,
+                                                                           std::size_t width) {
   std::vector<TextualInversion> out;
   for (const EmbeddingFile& file : files) {
     out.push_back(read_textual_inversion(file, width));
@@ -95,6 +106,8 @@ inline std::vector<TextualInversion> read_textual_inversions(std::span<const Emb
   }
   return out;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -21,7 +21,22 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 enum class CharacterClass { space, letter, number, other };  // White_Space, L*, N*; unassigned and private ones are other
 
-inline CharacterClass class_of(char32_t c) {
+CharacterClass class_of(char32_t c);
+
+// The code point that begins at text[at]; at moves behind it. text: well-formed UTF-8.
+char32_t next_code_point(std::string_view text, std::size_t& at);
+
+void append_utf8(std::string& out, char32_t c);
+
+// Lower case of one character, whatever stands beside it: U+0130 becomes an i and a dot above, a sigma at the end stays one.
+void append_lower(std::string& out, char32_t c);
+
+// Normalization Form C (UAX 15). text: well-formed UTF-8.
+std::u32string normalization_form_c(std::string_view text);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY CharacterClass class_of(char32_t c) {
   if ((c >= 0x09 && c <= 0x0D) || c == 0x85) return CharacterClass::space;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_ZS:
@@ -43,8 +58,7 @@ inline CharacterClass class_of(char32_t c) {
   }
 }
 
-// The code point that begins at text[at]; at moves behind it. text: well-formed UTF-8.
-inline char32_t next_code_point(std::string_view text, std::size_t& at) {
+MOBILEDIFFUSION_BODY char32_t next_code_point(std::string_view text, std::size_t& at) {
   const auto byte = [&] { return static_cast<unsigned char>(text[at++]); };
   const char32_t first = byte();
   if (first < 0x80) return first;
@@ -53,7 +67,7 @@ inline char32_t next_code_point(std::string_view text, std::size_t& at) {
   return c;
 }
 
-inline void append_utf8(std::string& out, char32_t c) {
+MOBILEDIFFUSION_BODY void append_utf8(std::string& out, char32_t c) {
   const auto byte = [&](char32_t b) { out += static_cast<char>(static_cast<unsigned char>(b)); };
   if (c < 0x80) return byte(c);
   if (c < 0x800) {
@@ -70,14 +84,12 @@ inline void append_utf8(std::string& out, char32_t c) {
   byte(0x80 | (c & 0x3F));
 }
 
-// Lower case of one character, whatever stands beside it: U+0130 becomes an i and a dot above, a sigma at the end stays one.
-inline void append_lower(std::string& out, char32_t c) {
+MOBILEDIFFUSION_BODY void append_lower(std::string& out, char32_t c) {
   append_utf8(out, c == 0x130 ? U'i' : static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
   if (c == 0x130) append_utf8(out, 0x307);
 }
 
-// Normalization Form C (UAX 15). text: well-formed UTF-8.
-inline std::u32string normalization_form_c(std::string_view text) {
+MOBILEDIFFUSION_BODY std::u32string normalization_form_c(std::string_view text) {
   const auto check = [](utf8proc_ssize_t result) {
     if (result < 0) throw Error(std::string("text: cannot be normalized: ") + utf8proc_errmsg(result));
     return static_cast<std::size_t>(result);
@@ -109,6 +121,8 @@ inline std::u32string normalization_form_c(std::string_view text) {
   buffer.resize(check(utf8proc_normalize_utf32(buffer.data(), static_cast<utf8proc_ssize_t>(buffer.size()), composed)));
   return {buffer.begin(), buffer.end()};
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

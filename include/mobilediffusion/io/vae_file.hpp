@@ -20,7 +20,14 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // path: a folder with diffusion_pytorch_model or with vae/ in it; a file with an autoencoder by the names of diffusers, of the
 // LDM layout or of TAESD, alone or (then after "vae." or "first_stage_model.") with a whole model. Throws Error where there is
 // none.
-inline WeightFiles open_vae(const std::filesystem::path& path) {
+WeightFiles open_vae(const std::filesystem::path& path);
+
+// Whether it is TAESD or one of its kin: VaeKind::autoencoder_tiny.
+bool is_tiny_vae(const WeightFiles& vae);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY WeightFiles open_vae(const std::filesystem::path& path) {
   if (is_folder(path)) {
     const bool whole = is_folder(path / "vae");
     return WeightFiles(whole ? path / "vae" : path, "diffusion_pytorch_model");
@@ -43,11 +50,12 @@ inline WeightFiles open_vae(const std::filesystem::path& path) {
   return {std::move(file), std::move(tensors), [translation](std::string_view path) { return translation.to_ldm(path); }};
 }
 
-// Whether it is TAESD or one of its kin: VaeKind::autoencoder_tiny.
-inline bool is_tiny_vae(const WeightFiles& vae) {
+MOBILEDIFFUSION_BODY bool is_tiny_vae(const WeightFiles& vae) {
   return std::any_of(vae.tensors().begin(), vae.tensors().end(),
                      [](const WeightFiles::Tensor& t) { return t.path.starts_with("decoder.layers."); });
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 
