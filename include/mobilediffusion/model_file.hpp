@@ -60,54 +60,16 @@ constexpr ModelConfig meaning_of(ModelConfig m) {
 }
 
 // As a model's metadata have it: "path=value" for each field that is not the default, with spaces between them.
-inline std::string configuration_text(const reflect::Fields& fields) {
-  std::string text;
-  for (const auto& [path, value] : fields) text += (text.empty() ? "" : " ") + path + '=' + value;
-  return text;
-}
+std::string configuration_text(const reflect::Fields& fields);
 inline std::string configuration_text(const ModelConfig& config) {
   return configuration_text(reflect::describe(meaning_of(config)));
 }
 
 // What a model's file was made for. Throws Error for one that does not say.
-inline reflect::Fields read_configuration(const SafetensorsFile& file) {
-  const auto found = file.metadata().find(detail::configuration_key);
-  if (found == file.metadata().end()) {
-    const auto former = file.metadata().find(detail::former_key);
-    if (former == file.metadata().end()) file.require_metadata(detail::configuration_key);
-    else if (former->second != detail::former_emoji)
-      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
-                                ": missing, found the fingerprint ", detail::printable(former->second),
-                                " of a configuration that is unknown; write the model again"}));
-    return reflect::describe(meaning_of(presets::emoji));
-  }
-  reflect::Fields fields;
-  const std::string_view text = found->second;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    const std::string_view field = text.substr(begin, end - begin);
-    const std::size_t equals = field.find('=');
-    if (equals == field.npos || !fields.emplace(field.substr(0, equals), field.substr(equals + 1)).second)
-      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
-                                ": expected path=value once each, found ", detail::printable(std::string(field))}));
-    begin = end + 1;
-  }
-  return fields;
-}
+reflect::Fields read_configuration(const SafetensorsFile& file);
 
 // The first field in which two descriptions differ, as a text; empty where they are equal.
-inline std::string difference(const reflect::Fields& expected, const reflect::Fields& found) {
-  const auto value = [](const reflect::Fields& fields, const std::string& path) {
-    const auto at = fields.find(path);
-    return at == fields.end() ? std::string("the default") : detail::printable(at->second);
-  };
-  reflect::Fields all = expected;
-  all.insert(found.begin(), found.end());
-  for (const auto& [path, ignored] : all)
-    if (value(expected, path) != value(found, path))
-      return detail::join({detail::printable(path), ": expected ", value(expected, path), ", found ", value(found, path)});
-  return "";
-}
+std::string difference(const reflect::Fields& expected, const reflect::Fields& found);
 
 // Every leaf from a SafetensorsFile or WeightFiles, packed; otherwise as read_weights into plain memory.
 template <class W, class File>
@@ -141,7 +103,74 @@ void check_model(const SafetensorsFile& file) {
 }
 
 // The tokenizer inside a model's file. Throws Error for one that is missing, damaged, or of more than `vocabulary` pieces.
-inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabulary) {
+Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabulary);
+
+// How pictures are drawn where a request does not say, as entries of a model's metadata. Throws Error for a sampler with options
+// of its own: a file holds its name.
+void put_sampling(Metadata& metadata, const SamplingOptions& o);
+// Of a model's metadata; what it does not say stays as in `otherwise`. file: for messages. Throws Error for values that no
+// request may have.
+SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions otherwise, std::string_view file);
+
+// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16), or I8 as list_weights has it. metadata: whatever
+// should be known of the training.
+template <ModelConfig M>
+void write_model(const std::filesystem::path& path, const ModelWeights<M>& weights, std::string_view tokenizer, Dtype dtype,
+                 Metadata metadata = {}) {
+  std::vector<TensorToWrite> tensors;
+  list_weights(tensors, "", weights, dtype);
+  metadata[detail::configuration_key] = configuration_text(M);
+  metadata[detail::tokenizer_key] = base64_encode(tokenizer);
+  write_safetensors(path, tensors, metadata);
+}
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::string configuration_text(const reflect::Fields& fields) {
+  std::string text;
+  for (const auto& [path, value] : fields) text += (text.empty() ? "" : " ") + path + '=' + value;
+  return text;
+}
+
+MOBILEDIFFUSION_BODY reflect::Fields read_configuration(const SafetensorsFile& file) {
+  const auto found = file.metadata().find(detail::configuration_key);
+  if (found == file.metadata().end()) {
+    const auto former = file.metadata().find(detail::former_key);
+    if (former == file.metadata().end()) file.require_metadata(detail::configuration_key);
+    else if (former->second != detail::former_emoji)
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
+                                ": missing, found the fingerprint ", detail::printable(former->second),
+                                " of a configuration that is unknown; write the model again"}));
+    return reflect::describe(meaning_of(presets::emoji));
+  }
+  reflect::Fields fields;
+  const std::string_view text = found->second;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string_view field = text.substr(begin, end - begin);
+    const std::size_t equals = field.find('=');
+    if (equals == field.npos || !fields.emplace(field.substr(0, equals), field.substr(equals + 1)).second)
+      throw Error(detail::join({"file ", detail::printable(file.name()), ": metadata ", detail::configuration_key,
+                                ": expected path=value once each, found ", detail::printable(std::string(field))}));
+    begin = end + 1;
+  }
+  return fields;
+}
+
+MOBILEDIFFUSION_BODY std::string difference(const reflect::Fields& expected, const reflect::Fields& found) {
+  const auto value = [](const reflect::Fields& fields, const std::string& path) {
+    const auto at = fields.find(path);
+    return at == fields.end() ? std::string("the default") : detail::printable(at->second);
+  };
+  reflect::Fields all = expected;
+  all.insert(found.begin(), found.end());
+  for (const auto& [path, ignored] : all)
+    if (value(expected, path) != value(found, path))
+      return detail::join({detail::printable(path), ": expected ", value(expected, path), ", found ", value(found, path)});
+  return "";
+}
+
+MOBILEDIFFUSION_BODY Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabulary) {
   const std::string& text = file.require_metadata(detail::tokenizer_key);
   try {
     return Tokenizer(base64_decode(text), vocabulary);
@@ -151,18 +180,15 @@ inline Tokenizer read_tokenizer(const SafetensorsFile& file, std::size_t vocabul
   }
 }
 
-// How pictures are drawn where a request does not say, as entries of a model's metadata. Throws Error for a sampler with options
-// of its own: a file holds its name.
-inline void put_sampling(Metadata& metadata, const SamplingOptions& o) {
+MOBILEDIFFUSION_BODY void put_sampling(Metadata& metadata, const SamplingOptions& o) {
   if (o.sampler != sampler_named(name_of(o.sampler)))
     throw Error(detail::join({"sampler ", std::string(name_of(o.sampler)), ": expected its usual options for a model's file"}));
   metadata[detail::sampler_kind_key] = name_of(o.sampler);
   metadata[detail::sampler_steps_key] = std::to_string(o.steps);
   metadata[detail::sampler_guidance_key] = detail::number_text(o.guidance);
 }
-// Of a model's metadata; what it does not say stays as in `otherwise`. file: for messages. Throws Error for values that no
-// request may have.
-inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions otherwise, std::string_view file) {
+
+MOBILEDIFFUSION_BODY SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions otherwise, std::string_view file) {
   SamplingOptions o = otherwise;
   const auto value = [&](const char* key, const std::string& expected, auto&& take) {
     const auto at = metadata.find(key);
@@ -183,17 +209,7 @@ inline SamplingOptions sampling_of(const Metadata& metadata, SamplingOptions oth
   return o;
 }
 
-// tokenizer: the bytes of its model. dtype: of every tensor (F32, F16 or BF16), or I8 as list_weights has it. metadata: whatever
-// should be known of the training.
-template <ModelConfig M>
-void write_model(const std::filesystem::path& path, const ModelWeights<M>& weights, std::string_view tokenizer, Dtype dtype,
-                 Metadata metadata = {}) {
-  std::vector<TensorToWrite> tensors;
-  list_weights(tensors, "", weights, dtype);
-  metadata[detail::configuration_key] = configuration_text(M);
-  metadata[detail::tokenizer_key] = base64_encode(tokenizer);
-  write_safetensors(path, tensors, metadata);
-}
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -34,29 +34,13 @@ inline constexpr auto is_not_of_text_encoder = [](std::string_view name) {
 };
 
 // Throws Error, with what it is, for a file of weights that is none of this library but well known.
-inline void check_kind(const ModelKind& kind, const SafetensorsFile& file) {
-  if (kind.contents == ModelKind::Contents::unknown || kind.layout == ModelKind::Layout::library_file) return;
-  throw Error(join({"file ", printable(file.name()),
-                    ": expected a model of this library, a one-file checkpoint or a folder of the diffusers layout, found ",
-                    kind.text()}));
-}
+void check_kind(const ModelKind& kind, const SafetensorsFile& file);
 
 // Of a UNet that is not the compiled one: what it is, as far as that is known.
-inline std::string hint_of(const WeightFiles& unet) {
-  ModelKind kind;
-  judge_unet(unet, kind);
-  if (!kind.presets.empty()) return join({" (these are the tensors of ", preset_of(unet.tensors()), ")"});
-  if (kind.name.empty()) return "";
-  return join({" (this looks like ", kind.name, kind.nearest.empty() ? "" : "; the nearest preset is presets::", kind.nearest,
-               kind.difference.empty() ? "" : ": ", kind.difference, ")"});
-}
+std::string hint_of(const WeightFiles& unet);
 
 // The first of these folders that holds CLIP's tokenizer, or none.
-inline std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders) {
-  for (const auto& folder : folders)
-    if (holds_clip_tokenizer(folder)) return folder;
-  return std::nullopt;
-}
+std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders);
 
 }  // namespace detail
 
@@ -273,6 +257,36 @@ class ModelSource {
   bool zeros_for_empty_negative_ = two_texts;
   bool is_checkpoint_ = false, is_open_clip_ = false;  // of the LDM layout; with the text encoder of the second family
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY void check_kind(const ModelKind& kind, const SafetensorsFile& file) {
+  if (kind.contents == ModelKind::Contents::unknown || kind.layout == ModelKind::Layout::library_file) return;
+  throw Error(join({"file ", printable(file.name()),
+                    ": expected a model of this library, a one-file checkpoint or a folder of the diffusers layout, found ",
+                    kind.text()}));
+}
+
+MOBILEDIFFUSION_BODY std::string hint_of(const WeightFiles& unet) {
+  ModelKind kind;
+  judge_unet(unet, kind);
+  if (!kind.presets.empty()) return join({" (these are the tensors of ", preset_of(unet.tensors()), ")"});
+  if (kind.name.empty()) return "";
+  return join({" (this looks like ", kind.name, kind.nearest.empty() ? "" : "; the nearest preset is presets::", kind.nearest,
+               kind.difference.empty() ? "" : ": ", kind.difference, ")"});
+}
+
+MOBILEDIFFUSION_BODY std::optional<std::filesystem::path> find_tokenizer(std::initializer_list<std::filesystem::path> folders) {
+  for (const auto& folder : folders)
+    if (holds_clip_tokenizer(folder)) return folder;
+  return std::nullopt;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

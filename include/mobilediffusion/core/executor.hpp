@@ -74,12 +74,7 @@ class Executor {
   };
 
   // Bytes of a core's second-level cache; where the system does not tell, 1 MiB.
-  static std::size_t second_level_cache() {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    if (const long bytes = ::sysconf(_SC_LEVEL2_CACHE_SIZE); bytes > 0) return static_cast<std::size_t>(bytes);
-#endif
-    return std::size_t{1} << 20;
-  }
+  static std::size_t second_level_cache();
 
  private:
   struct Exactly {
@@ -90,18 +85,11 @@ class Executor {
         precision_(precision),
         scratch_(static_cast<std::size_t>(threads_) * scratch_floats, memory),
         pool_(new ThreadPool(threads_)) {}
-  static int count(int threads) {
-    if (threads == 1) return 1;
-    const int available = available_processors();
-    return threads > 0 ? std::min(threads, available) : available;
-  }
+  static int count(int threads);
 
   static constexpr const char* in_use =
       "executor: expected one caller at a time, found two, or a loop inside another; each needs its own";
-  ExclusiveUse& use() const {
-    if (pool_ == nullptr) throw Error("executor: expected one that is in use, found one that was moved from");
-    return pool_->use();
-  }
+  ExclusiveUse& use() const;
 
   template <class F>
   void loop(std::size_t n, std::size_t grain, F& f) const {
@@ -132,6 +120,28 @@ class Executor {
   AlignedBuffer scratch_;
   std::unique_ptr<ThreadPool, ThreadPool::Delete> pool_;
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::size_t Executor::second_level_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  if (const long bytes = ::sysconf(_SC_LEVEL2_CACHE_SIZE); bytes > 0) return static_cast<std::size_t>(bytes);
+#endif
+  return std::size_t{1} << 20;
+}
+
+MOBILEDIFFUSION_BODY int Executor::count(int threads) {
+  if (threads == 1) return 1;
+  const int available = available_processors();
+  return threads > 0 ? std::min(threads, available) : available;
+}
+
+MOBILEDIFFUSION_BODY ExclusiveUse& Executor::use() const {
+  if (pool_ == nullptr) throw Error("executor: expected one that is in use, found one that was moved from");
+  return pool_->use();
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -124,17 +124,18 @@ class ThreadPool {
 #endif
 };
 
+#ifdef MOBILEDIFFUSION_BODIES
 #ifdef MOBILEDIFFUSION_NO_THREADS
 
-inline ThreadPool::ThreadPool(int) {}
-inline ThreadPool::~ThreadPool() = default;
-inline void ThreadPool::run(std::size_t parts, Part part, void* context) {
+MOBILEDIFFUSION_BODY ThreadPool::ThreadPool(int) {}
+MOBILEDIFFUSION_BODY ThreadPool::~ThreadPool() = default;
+MOBILEDIFFUSION_BODY void ThreadPool::run(std::size_t parts, Part part, void* context) {
   for (std::size_t i = 0; i < parts; ++i) part(context, i, 0);
 }
 
 #else
 
-inline ThreadPool::ThreadPool(int threads) {
+MOBILEDIFFUSION_BODY ThreadPool::ThreadPool(int threads) {
   const auto count = static_cast<std::size_t>(threads);
   if (threads < 1 || count > parts_mask) throw Error("threads: expected 1 to 65535, found " + std::to_string(threads));
   claims_ = std::make_unique<std::atomic<std::uint64_t>[]>(count);
@@ -148,9 +149,9 @@ inline ThreadPool::ThreadPool(int threads) {
   }
 }
 
-inline ThreadPool::~ThreadPool() { end_workers(); }
+MOBILEDIFFUSION_BODY ThreadPool::~ThreadPool() { end_workers(); }
 
-inline void ThreadPool::end_workers() {
+MOBILEDIFFUSION_BODY void ThreadPool::end_workers() {
   {
     const std::lock_guard lock(mutex_);
     stop_.store(true);
@@ -161,7 +162,7 @@ inline void ThreadPool::end_workers() {
   workers_.clear();
 }
 
-inline void ThreadPool::run(std::size_t parts, Part part, void* context) {
+MOBILEDIFFUSION_BODY void ThreadPool::run(std::size_t parts, Part part, void* context) {
   part_ = part;
   context_ = context;
   failed_.store(false, std::memory_order_relaxed);
@@ -183,7 +184,7 @@ inline void ThreadPool::run(std::size_t parts, Part part, void* context) {
   if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-inline void ThreadPool::take_parts(std::uint64_t job, int thread) {
+MOBILEDIFFUSION_BODY void ThreadPool::take_parts(std::uint64_t job, int thread) {
   const std::size_t parts = job & parts_mask;
   const std::uint64_t number = job >> parts_bits;
   std::size_t ended = 0;
@@ -204,7 +205,7 @@ inline void ThreadPool::take_parts(std::uint64_t job, int thread) {
   job_done_.notify_one();
 }
 
-inline void ThreadPool::work(int thread) {
+MOBILEDIFFUSION_BODY void ThreadPool::work(int thread) {
   for (std::uint64_t last = 0;;) {
     const auto changed = [&] { return job_.load(std::memory_order_acquire) != last; };
     if (!spins_until(changed)) {
@@ -219,6 +220,7 @@ inline void ThreadPool::work(int thread) {
   }
 }
 
+#endif
 #endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI

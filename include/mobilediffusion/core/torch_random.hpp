@@ -24,18 +24,7 @@ class TorchNormals {
 
   // The next torch.randn of channels * pixels elements, of which [channels][pixels] is the order, stored as [pixels][channels].
   // For an order that stays: channels 1.
-  void normals(float* into, std::size_t channels, std::size_t pixels) {
-    const auto put = [&](std::size_t i, double value) { into[i % pixels * channels + i / pixels] = static_cast<float>(value); };
-    const std::size_t n = channels * pixels;
-    if (n < block) {
-      for (std::size_t i = 0; i < n; ++i) put(i, next());
-      return;
-    }
-    for (std::size_t i = 0; i + block <= n; i += block) fill(i, put);
-    if (n % block == 0) return;
-    engine_.discard(n % block);  // PyTorch draws for all, then anew for the last 16
-    fill(n - block, put);
-  }
+  void normals(float* into, std::size_t channels, std::size_t pixels);
 
  private:
   static constexpr std::size_t block = 16;
@@ -53,25 +42,46 @@ class TorchNormals {
     }
   }
   // Fewer than 16 are drawn one by one in fp64; the second of a pair is kept for the next call.
-  double next() {
-    if (second_) {
-      const double value = *second_;
-      second_.reset();
-      return value;
-    }
-    const double u = uniform(), v = uniform();
-    const double radius = std::sqrt(-2.0 * std::log1p(-v)), angle = 2.0 * std::numbers::pi * u;
-    second_ = radius * std::sin(angle);
-    return radius * std::cos(angle);
-  }
-  double uniform() {
-    const std::uint64_t high = engine_(), low = engine_();
-    return static_cast<double>((high << 32 | low) & 0x1fffffffffffffu) * 0x1p-53;
-  }
+  double next();
+  double uniform();
 
   std::mt19937 engine_;
   std::optional<double> second_;
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY void TorchNormals::normals(float* into, std::size_t channels, std::size_t pixels) {
+  const auto put = [&](std::size_t i, double value) { into[i % pixels * channels + i / pixels] = static_cast<float>(value); };
+  const std::size_t n = channels * pixels;
+  if (n < block) {
+    for (std::size_t i = 0; i < n; ++i) put(i, next());
+    return;
+  }
+  for (std::size_t i = 0; i + block <= n; i += block) fill(i, put);
+  if (n % block == 0) return;
+  engine_.discard(n % block);  // PyTorch draws for all, then anew for the last 16
+  fill(n - block, put);
+}
+
+MOBILEDIFFUSION_BODY double TorchNormals::next() {
+  if (second_) {
+    const double value = *second_;
+    second_.reset();
+    return value;
+  }
+  const double u = uniform(), v = uniform();
+  const double radius = std::sqrt(-2.0 * std::log1p(-v)), angle = 2.0 * std::numbers::pi * u;
+  second_ = radius * std::sin(angle);
+  return radius * std::cos(angle);
+}
+
+MOBILEDIFFUSION_BODY double TorchNormals::uniform() {
+  const std::uint64_t high = engine_(), low = engine_();
+  return static_cast<double>((high << 32 | low) & 0x1fffffffffffffu) * 0x1p-53;
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -63,20 +63,10 @@ inline std::string_view name_of(const Sampler& sampler) {
 }
 
 // With the options that it has when nothing else is said.
-inline std::optional<Sampler> sampler_named(std::string_view name) {
-  std::optional<Sampler> found;
-  for_each_sampler([&]<class S>() {
-    if (S::name == name) found = S{};
-  });
-  return found;
-}
+std::optional<Sampler> sampler_named(std::string_view name);
 
 // "ddim, euler, ...": for messages.
-inline std::string sampler_names() {
-  std::string names;
-  for_each_sampler([&]<class S>() { names.append(names.empty() ? "" : ", ").append(S::name); });
-  return names;
-}
+std::string sampler_names();
 
 inline bool renews_noise(const Sampler& sampler) {
   return std::visit([](const auto& s) { return s.renews_noise(); }, sampler);
@@ -92,14 +82,7 @@ inline NoiseLevel start_of(const Sampler& sampler, const NoiseSchedule& schedule
   return step_at(sampler, schedule, c, 0).from;
 }
 // Where a run that starts from noise begins: z = this times noise.
-inline double noise_scale(const Sampler& sampler, const NoiseSchedule& schedule, const Course& c) {
-  return std::visit(
-      [&](const auto& s) {
-        if constexpr (requires { s.noise_scale(schedule, c); }) return s.noise_scale(schedule, c);
-        else return 1.0;
-      },
-      sampler);
-}
+double noise_scale(const Sampler& sampler, const NoiseSchedule& schedule, const Course& c);
 // The contract is at the head of this file.
 template <class Noise>
 void sampler_step(const Sampler& sampler, const NoiseSchedule& schedule, const Course& c, Prediction prediction, std::size_t pass,
@@ -108,7 +91,46 @@ void sampler_step(const Sampler& sampler, const NoiseSchedule& schedule, const C
 }
 
 // Throws Error for a course that the sampler cannot take.
-inline void check_course(const Sampler& sampler, const Course& c) {
+void check_course(const Sampler& sampler, const Course& c);
+
+namespace detail {
+[[noreturn]] inline void fail_option(std::string_view sampler, std::string_view option) {
+  throw Error("sampler " + std::string(sampler) + ": has no option " + std::string(option));
+}
+}  // namespace detail
+
+// Options that several samplers have. Throw Error, with the sampler's name, for one that has not.
+void set_spacing(Sampler& sampler, Spacing spacing);
+void set_karras(Sampler& sampler, bool karras);
+// In [0, 1]: the share of the noise that is new.
+void set_eta(Sampler& sampler, float eta);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::optional<Sampler> sampler_named(std::string_view name) {
+  std::optional<Sampler> found;
+  for_each_sampler([&]<class S>() {
+    if (S::name == name) found = S{};
+  });
+  return found;
+}
+
+MOBILEDIFFUSION_BODY std::string sampler_names() {
+  std::string names;
+  for_each_sampler([&]<class S>() { names.append(names.empty() ? "" : ", ").append(S::name); });
+  return names;
+}
+
+MOBILEDIFFUSION_BODY double noise_scale(const Sampler& sampler, const NoiseSchedule& schedule, const Course& c) {
+  return std::visit(
+      [&](const auto& s) {
+        if constexpr (requires { s.noise_scale(schedule, c); }) return s.noise_scale(schedule, c);
+        else return 1.0;
+      },
+      sampler);
+}
+
+MOBILEDIFFUSION_BODY void check_course(const Sampler& sampler, const Course& c) {
   if (!(c.strength > 0.0f && c.strength <= 1.0f))
     throw Error("strength: expected a number above 0 and at most 1, found " + std::to_string(c.strength));
   const std::size_t most = std::visit([&](const auto& s) { return s.most_steps(c); }, sampler);
@@ -119,14 +141,7 @@ inline void check_course(const Sampler& sampler, const Course& c) {
   throw Error(expected + ", found " + std::to_string(c.steps));
 }
 
-namespace detail {
-[[noreturn]] inline void fail_option(std::string_view sampler, std::string_view option) {
-  throw Error("sampler " + std::string(sampler) + ": has no option " + std::string(option));
-}
-}  // namespace detail
-
-// Options that several samplers have. Throw Error, with the sampler's name, for one that has not.
-inline void set_spacing(Sampler& sampler, Spacing spacing) {
+MOBILEDIFFUSION_BODY void set_spacing(Sampler& sampler, Spacing spacing) {
   std::visit(
       [&](auto& s) {
         if constexpr (requires { s.spacing; }) s.spacing = spacing;
@@ -134,7 +149,8 @@ inline void set_spacing(Sampler& sampler, Spacing spacing) {
       },
       sampler);
 }
-inline void set_karras(Sampler& sampler, bool karras) {
+
+MOBILEDIFFUSION_BODY void set_karras(Sampler& sampler, bool karras) {
   std::visit(
       [&](auto& s) {
         if constexpr (requires { s.karras; }) s.karras = karras;
@@ -142,8 +158,8 @@ inline void set_karras(Sampler& sampler, bool karras) {
       },
       sampler);
 }
-// In [0, 1]: the share of the noise that is new.
-inline void set_eta(Sampler& sampler, float eta) {
+
+MOBILEDIFFUSION_BODY void set_eta(Sampler& sampler, float eta) {
   if (!(eta >= 0.0f && eta <= 1.0f)) throw Error("sampler: eta: expected 0 to 1, found " + std::to_string(eta));
   std::visit(
       [&](auto& s) {
@@ -152,6 +168,8 @@ inline void set_eta(Sampler& sampler, float eta) {
       },
       sampler);
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -25,7 +25,8 @@ inline float shifted(float t, float s) { return s * t / (1.0f + (s - 1.0f) * t);
 namespace detail {
 // Stable Diffusion's 1000 betas, 0.00085 to 0.012, are linear in their square roots.
 inline double scaled_linear_beta(std::size_t i) {
-  const double first = std::sqrt(0.00085), last = std::sqrt(0.012), root = first + (last - first) * static_cast<double>(i) / 999.0;
+  const double first = std::sqrt(0.00085), last = std::sqrt(0.012),
+               root = first + (last - first) * static_cast<double>(i) / 999.0;
   return root * root;
 }
 // The product of 1 - beta over the first `count`.

@@ -97,7 +97,14 @@ inline constexpr const char* float_dtypes = "F32, F16, BF16, F8_E4M3 or F8_E5M2"
 
 // Widens values of a float dtype to out[bytes.size() / size_of(dtype)]; bytes need not be aligned.
 // Throws Error for other dtypes, or bytes that are not whole elements.
-inline void convert_to_floats(Dtype dtype, std::span<const std::byte> bytes, float* out) {
+void convert_to_floats(Dtype dtype, std::span<const std::byte> bytes, float* out);
+
+// Rounds floats to F32, F16 or BF16; out.size() must be floats.size() * size_of(dtype). Throws Error.
+void convert_from_floats(Dtype dtype, std::span<const float> floats, std::span<std::byte> out);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY void convert_to_floats(Dtype dtype, std::span<const std::byte> bytes, float* out) {
   const std::byte* in = bytes.data();
   const std::size_t n = bytes.size() / size_of(dtype);
   if (bytes.size() % size_of(dtype) != 0) throw Error("convert_to_floats: the bytes are not whole elements");
@@ -117,8 +124,7 @@ inline void convert_to_floats(Dtype dtype, std::span<const std::byte> bytes, flo
   }
 }
 
-// Rounds floats to F32, F16 or BF16; out.size() must be floats.size() * size_of(dtype). Throws Error.
-inline void convert_from_floats(Dtype dtype, std::span<const float> floats, std::span<std::byte> out) {
+MOBILEDIFFUSION_BODY void convert_from_floats(Dtype dtype, std::span<const float> floats, std::span<std::byte> out) {
   if (out.size() / size_of(dtype) != floats.size() || out.size() % size_of(dtype) != 0)
     throw Error(detail::join({"convert_from_floats: ", floats.size(), " floats do not fill ", out.size(), " bytes"}));
   if (dtype == Dtype::f32) {
@@ -131,6 +137,8 @@ inline void convert_from_floats(Dtype dtype, std::span<const float> floats, std:
     throw Error(detail::join({"dtype ", name_of(dtype), ": expected F32, F16 or BF16 to write floats"}));
   }
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

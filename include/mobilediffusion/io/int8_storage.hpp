@@ -31,22 +31,8 @@ inline bool written_as_int8(const reflect::LeafType& leaf) { return may_be_int8(
 
 // Of each row: its largest number becomes 127. 0: zeros, or what is below the least normal number. values: in the order of the
 // file. (Scales that lose the least squares instead, by a search, make pictures 0.15 dB better.)
-inline std::vector<float> int8_scales(const reflect::LeafType& leaf, std::span<const float> values) {
-  std::vector<float> scales(leaf.rows);
-  for (std::size_t i = 0; i < leaf.rows; ++i) {
-    float largest = 0.0f;
-    for (const float x : values.subspan(i * leaf.columns, leaf.columns)) largest = std::max(largest, std::fabs(x));
-    if (largest / 127.0f >= std::numeric_limits<float>::min()) scales[i] = largest / 127.0f;
-  }
-  return scales;
-}
-inline void to_int8(const reflect::LeafType& leaf, std::span<const float> values, std::span<std::byte> out) {
-  const std::vector<float> scales = int8_scales(leaf, values);
-  for (std::size_t i = 0; i < leaf.count; ++i) {
-    const float scale = scales[i / leaf.columns], q = scale == 0.0f ? 0.0f : std::nearbyint(values[i] / scale);
-    out[i] = static_cast<std::byte>(static_cast<std::int8_t>(std::clamp(q, -127.0f, 127.0f)));
-  }
-}
+std::vector<float> int8_scales(const reflect::LeafType& leaf, std::span<const float> values);
+void to_int8(const reflect::LeafType& leaf, std::span<const float> values, std::span<std::byte> out);
 
 // The scales of an I8 tensor of this leaf. Throws Error where they are missing, shaped otherwise or no floats. A WeightFiles,
 // which holds other people's files, has no 8-bit storage.
@@ -75,6 +61,32 @@ void read_int8(const File& file, const TensorView& tensor, const TensorView& sca
 }
 
 }  // namespace detail
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::vector<float> int8_scales(const reflect::LeafType& leaf, std::span<const float> values) {
+  std::vector<float> scales(leaf.rows);
+  for (std::size_t i = 0; i < leaf.rows; ++i) {
+    float largest = 0.0f;
+    for (const float x : values.subspan(i * leaf.columns, leaf.columns)) largest = std::max(largest, std::fabs(x));
+    if (largest / 127.0f >= std::numeric_limits<float>::min()) scales[i] = largest / 127.0f;
+  }
+  return scales;
+}
+
+MOBILEDIFFUSION_BODY void to_int8(const reflect::LeafType& leaf, std::span<const float> values, std::span<std::byte> out) {
+  const std::vector<float> scales = int8_scales(leaf, values);
+  for (std::size_t i = 0; i < leaf.count; ++i) {
+    const float scale = scales[i / leaf.columns], q = scale == 0.0f ? 0.0f : std::nearbyint(values[i] / scale);
+    out[i] = static_cast<std::byte>(static_cast<std::int8_t>(std::clamp(q, -127.0f, 127.0f)));
+  }
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

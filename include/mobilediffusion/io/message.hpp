@@ -31,14 +31,20 @@ class Piece {
   char digits_[24]{};
 };
 
-inline std::string join(std::initializer_list<Piece> pieces) {
+std::string join(std::initializer_list<Piece> pieces);
+
+// Text from a file or a user in one printable line of bounded length.
+std::string printable(std::string_view text);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::string join(std::initializer_list<Piece> pieces) {
   std::string out;
   for (const Piece& piece : pieces) out += piece.view();
   return out;
 }
 
-// Text from a file or a user in one printable line of bounded length.
-inline std::string printable(std::string_view text) {
+MOBILEDIFFUSION_BODY std::string printable(std::string_view text) {
   constexpr std::size_t longest = 160;
   std::string out = "\"";
   for (const char c : text.substr(0, longest)) {
@@ -53,6 +59,8 @@ inline std::string printable(std::string_view text) {
   out += text.size() > longest ? "...\"" : "\"";
   return out;
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
 

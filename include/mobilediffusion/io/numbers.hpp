@@ -57,10 +57,16 @@ std::string number_text(Number value) {
 #endif
 }
 
-inline std::string hexadecimal(std::uint64_t value) {
+std::string hexadecimal(std::uint64_t value);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::string hexadecimal(std::uint64_t value) {
   char text[16];
   return {text, std::to_chars(text, text + 16, value, 16).ptr};
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::detail
 

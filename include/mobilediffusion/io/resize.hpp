@@ -19,12 +19,7 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 namespace detail {
 
 // The cubic of Catmull and Rom (Keys 1981, a = -1/2).
-inline float cubic(float x) {
-  x = std::abs(x);
-  if (x < 1.0f) return (1.5f * x - 2.5f) * x * x + 1.0f;
-  if (x < 2.0f) return ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f;
-  return 0.0f;
-}
+float cubic(float x);
 
 // Resizes the second of three dimensions, [outer][from][inner] to [outer][to][inner]. Reducing stretches the cubic over all
 // pixels that fall together, so nothing aliases; at the borders the weights of what is there are divided by their sum.
@@ -58,7 +53,28 @@ std::vector<float> resize_dimension(const std::vector<T>& in, std::size_t outer,
 
 // The picture in another size, by cubic interpolation that averages where it reduces; sides may be stretched differently.
 // Throws Error for an empty picture and for sizes of 0 or more than max_image_pixels.
-inline Image resized(const Image& image, std::size_t width, std::size_t height) {
+Image resized(const Image& image, std::size_t width, std::size_t height);
+
+// How a picture is made to fit another shape: cut to its middle, shown whole with a border, or stretched.
+enum class Fit { cover, contain, stretch };
+
+// The picture in another size and shape. border: the grey value around a picture that is shown whole.
+Image fitted(const Image& image, std::size_t width, std::size_t height, Fit fit = Fit::cover, std::uint8_t border = 255);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY float cubic(float x) {
+  x = std::abs(x);
+  if (x < 1.0f) return (1.5f * x - 2.5f) * x * x + 1.0f;
+  if (x < 2.0f) return ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f;
+  return 0.0f;
+}
+
+}  // namespace detail
+
+MOBILEDIFFUSION_BODY Image resized(const Image& image, std::size_t width, std::size_t height) {
   if (image.width == 0 || image.height == 0 || image.rgb.size() != image.width * image.height * 3)
     throw Error(detail::join(
         {"resize: expected a picture, found ", image.width, " x ", image.height, " pixels with ", image.rgb.size(), " bytes"}));
@@ -73,11 +89,7 @@ inline Image resized(const Image& image, std::size_t width, std::size_t height) 
   return out;
 }
 
-// How a picture is made to fit another shape: cut to its middle, shown whole with a border, or stretched.
-enum class Fit { cover, contain, stretch };
-
-// The picture in another size and shape. border: the grey value around a picture that is shown whole.
-inline Image fitted(const Image& image, std::size_t width, std::size_t height, Fit fit = Fit::cover, std::uint8_t border = 255) {
+MOBILEDIFFUSION_BODY Image fitted(const Image& image, std::size_t width, std::size_t height, Fit fit, std::uint8_t border) {
   if (fit == Fit::stretch || image.width == 0 || image.height == 0) return resized(image, width, height);
   // The side that decides keeps its length; the other one follows, at least a pixel.
   const double x = static_cast<double>(width) / static_cast<double>(image.width),
@@ -103,6 +115,8 @@ inline Image fitted(const Image& image, std::size_t width, std::size_t height, F
                 &middle.rgb[row * w * 3]);
   return resized(middle, width, height);
 }
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -20,18 +20,8 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 
 namespace detail {
 // File order [outer][inner][taps] <-> memory order [outer][taps][inner] (core/param.hpp).
-inline void to_memory_order(const reflect::LeafType& leaf, const float* file, float* memory) {
-  for (std::size_t o = 0; o < leaf.outer; ++o)
-    for (std::size_t i = 0; i < leaf.inner; ++i)
-      for (std::size_t t = 0; t < leaf.taps; ++t)
-        memory[(o * leaf.taps + t) * leaf.inner + i] = file[(o * leaf.inner + i) * leaf.taps + t];
-}
-inline void to_file_order(const reflect::LeafType& leaf, const float* memory, float* file) {
-  for (std::size_t o = 0; o < leaf.outer; ++o)
-    for (std::size_t i = 0; i < leaf.inner; ++i)
-      for (std::size_t t = 0; t < leaf.taps; ++t)
-        file[(o * leaf.inner + i) * leaf.taps + t] = memory[(o * leaf.taps + t) * leaf.inner + i];
-}
+void to_memory_order(const reflect::LeafType& leaf, const float* file, float* memory);
+void to_file_order(const reflect::LeafType& leaf, const float* memory, float* file);
 // Whether a tensor is stored in 8 bits, with scales beside it, in a file that may have such ones.
 template <class File>
 bool is_int8([[maybe_unused]] const File& file, const TensorView& t) {
@@ -144,6 +134,28 @@ void list_weights(std::vector<TensorToWrite>& out, std::string_view prefix, cons
     out.push_back(std::move(t));
   }
 }
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY void to_memory_order(const reflect::LeafType& leaf, const float* file, float* memory) {
+  for (std::size_t o = 0; o < leaf.outer; ++o)
+    for (std::size_t i = 0; i < leaf.inner; ++i)
+      for (std::size_t t = 0; t < leaf.taps; ++t)
+        memory[(o * leaf.taps + t) * leaf.inner + i] = file[(o * leaf.inner + i) * leaf.taps + t];
+}
+
+MOBILEDIFFUSION_BODY void to_file_order(const reflect::LeafType& leaf, const float* memory, float* file) {
+  for (std::size_t o = 0; o < leaf.outer; ++o)
+    for (std::size_t i = 0; i < leaf.inner; ++i)
+      for (std::size_t t = 0; t < leaf.taps; ++t)
+        file[(o * leaf.inner + i) * leaf.taps + t] = memory[(o * leaf.taps + t) * leaf.inner + i];
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

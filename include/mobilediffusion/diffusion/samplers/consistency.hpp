@@ -21,11 +21,7 @@ struct DistilledGrid {
   std::size_t original_steps;
   // A picture to start from cuts the grid of distillation, and all steps are taken on what is left.
   std::size_t size(const Course& c) const { return share_of(original_steps, c.strength); }
-  std::size_t index(const Course& c, std::size_t k) const {
-    const auto jump = static_cast<double>(size(c)) / static_cast<double>(c.steps);
-    const std::size_t place = size(c) - std::min(size(c), static_cast<std::size_t>(static_cast<double>(k) * jump));
-    return NoiseSchedule::steps / original_steps * std::max<std::size_t>(place, 1) - 1;
-  }
+  std::size_t index(const Course& c, std::size_t k) const;
 };
 
 }  // namespace detail
@@ -41,11 +37,7 @@ struct Lcm {
   bool renews_noise() const { return true; }
   std::size_t most_steps(const Course& c) const { return grid().size(c); }
   std::size_t passes(const Course& c) const { return c.steps; }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    const std::size_t i = grid().index(c, pass);
-    return {s.timestep(static_cast<double>(i)), s.level(i),
-            pass + 1 < passes(c) ? s.level(grid().index(c, pass + 1)) : NoiseLevel{}};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float*, float* scratch, Noise&& noise, std::size_t n) const {
@@ -79,10 +71,7 @@ struct Tcd {
   bool renews_noise() const { return eta > 0; }
   std::size_t most_steps(const Course& c) const { return grid().size(c); }
   std::size_t passes(const Course& c) const { return c.steps; }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    const std::size_t i = grid().index(c, pass);
-    return {s.timestep(static_cast<double>(i)), s.level(i), s.level(next(c, pass))};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float*, float* scratch, Noise&& noise, std::size_t n) const {
@@ -102,6 +91,31 @@ struct Tcd {
   detail::DistilledGrid grid() const { return {original_steps}; }
   std::size_t next(const Course& c, std::size_t pass) const { return pass + 1 < passes(c) ? grid().index(c, pass + 1) : 0; }
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::size_t DistilledGrid::index(const Course& c, std::size_t k) const {
+  const auto jump = static_cast<double>(size(c)) / static_cast<double>(c.steps);
+  const std::size_t place = size(c) - std::min(size(c), static_cast<std::size_t>(static_cast<double>(k) * jump));
+  return NoiseSchedule::steps / original_steps * std::max<std::size_t>(place, 1) - 1;
+}
+
+}  // namespace detail
+
+MOBILEDIFFUSION_BODY SamplingStep Lcm::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  const std::size_t i = grid().index(c, pass);
+  return {s.timestep(static_cast<double>(i)), s.level(i),
+          pass + 1 < passes(c) ? s.level(grid().index(c, pass + 1)) : NoiseLevel{}};
+}
+
+MOBILEDIFFUSION_BODY SamplingStep Tcd::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  const std::size_t i = grid().index(c, pass);
+  return {s.timestep(static_cast<double>(i)), s.level(i), s.level(next(c, pass))};
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

@@ -26,11 +26,7 @@ struct Ddim {
   bool renews_noise() const { return eta > 0; }
   std::size_t most_steps(const Course&) const { return NoiseSchedule::steps; }
   std::size_t passes(const Course& c) const { return grid().taken(c); }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    if (grid().continuous()) return grid().step(s, c, pass);
-    const std::size_t i = grid().whole_index(c, grid().first(c) + pass);
-    return {s.timestep(static_cast<double>(i)), s.level(i), detail::level_before(s, i, detail::stride(c), alpha_to_one)};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float*, float* scratch, Noise&& noise, std::size_t n) const {
@@ -59,12 +55,7 @@ struct Renoise {
   bool renews_noise() const { return true; }
   std::size_t most_steps(const Course&) const { return NoiseSchedule::steps; }
   std::size_t passes(const Course& c) const { return grid().taken(c); }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    if (grid().continuous()) return grid().step(s, c, pass);
-    const std::size_t k = grid().first(c) + pass, i = grid().whole_index(c, k);
-    return {s.timestep(static_cast<double>(i)), s.level(i),
-            k + 1 < grid().points(c) ? s.level(grid().whole_index(c, k + 1)) : NoiseLevel{}};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float*, float* scratch, Noise&& noise, std::size_t n) const {
@@ -83,6 +74,23 @@ struct Renoise {
  private:
   detail::Grid grid() const { return {spacing, offset}; }
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY SamplingStep Ddim::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  if (grid().continuous()) return grid().step(s, c, pass);
+  const std::size_t i = grid().whole_index(c, grid().first(c) + pass);
+  return {s.timestep(static_cast<double>(i)), s.level(i), detail::level_before(s, i, detail::stride(c), alpha_to_one)};
+}
+
+MOBILEDIFFUSION_BODY SamplingStep Renoise::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  if (grid().continuous()) return grid().step(s, c, pass);
+  const std::size_t k = grid().first(c) + pass, i = grid().whole_index(c, k);
+  return {s.timestep(static_cast<double>(i)), s.level(i),
+          k + 1 < grid().points(c) ? s.level(grid().whole_index(c, k + 1)) : NoiseLevel{}};
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

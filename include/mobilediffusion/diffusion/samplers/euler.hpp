@@ -23,14 +23,7 @@ struct Place {
 };
 
 // Point k of the grid; what it has between two indices is interpolated.
-inline Place place(const Grid& grid, const NoiseSchedule& s, const Course& c, std::size_t k) {
-  if (grid.continuous()) {
-    const float t = grid.time(c, k);
-    return {s.timestep_at(t), NoiseSchedule::ratio_of(s.level_at(t))};
-  }
-  const double index = static_cast<double>(static_cast<float>(grid.index(c, k)));
-  return {s.timestep(index), s.ratio(index)};
-}
+Place place(const Grid& grid, const NoiseSchedule& s, const Course& c, std::size_t k);
 
 // What noise alone is multiplied by in the beginning: the highest sigma / alpha, not with the picture's share as under leading.
 inline double noise_scale(const Grid& grid, NoiseLevel start) {
@@ -52,13 +45,7 @@ struct Euler {
   bool renews_noise() const { return false; }
   std::size_t most_steps(const Course&) const { return NoiseSchedule::steps; }
   std::size_t passes(const Course& c) const { return grid().taken(c); }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    const std::size_t k = grid().first(c) + pass;
-    const detail::Place from = place(s, c, k);
-    const NoiseLevel to = k + 1 < grid().points(c) ? NoiseSchedule::level_of(place(s, c, k + 1).ratio)
-                                                   : NoiseLevel{1.0, sigma_min_at_final ? s.ratio(0) : 0.0};  // x itself
-    return {from.time, NoiseSchedule::level_of(from.ratio), to};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   double noise_scale(const NoiseSchedule& s, const Course& c) const { return detail::noise_scale(grid(), at(s, c, 0).from); }
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
@@ -71,14 +58,7 @@ struct Euler {
 
  private:
   detail::Grid grid() const { return {spacing, offset}; }
-  detail::Place place(const NoiseSchedule& s, const Course& c, std::size_t k) const {
-    if (!karras) return detail::place(grid(), s, c, k);
-    const std::size_t n = grid().points(c);
-    const double first = sigma_max > 0 ? static_cast<double>(sigma_max) : detail::place(grid(), s, c, 0).ratio,
-                 last = sigma_min > 0 ? static_cast<double>(sigma_min) : detail::place(grid(), s, c, n - 1).ratio,
-                 ratio = detail::karras_ratio(first, last, k, n);
-    return {s.timestep(s.index_of(ratio)), ratio};
-  }
+  detail::Place place(const NoiseSchedule& s, const Course& c, std::size_t k) const;
 };
 
 // k-diffusion's ancestral steps: a part of the noise is taken away further than needed, and new noise makes up for it.
@@ -111,6 +91,40 @@ struct EulerAncestral {
   detail::Grid grid() const { return {spacing, offset}; }
   Euler euler() const { return {.spacing = spacing, .offset = offset}; }
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY Place place(const Grid& grid, const NoiseSchedule& s, const Course& c, std::size_t k) {
+  if (grid.continuous()) {
+    const float t = grid.time(c, k);
+    return {s.timestep_at(t), NoiseSchedule::ratio_of(s.level_at(t))};
+  }
+  const double index = static_cast<double>(static_cast<float>(grid.index(c, k)));
+  return {s.timestep(index), s.ratio(index)};
+}
+
+}  // namespace detail
+
+MOBILEDIFFUSION_BODY SamplingStep Euler::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  const std::size_t k = grid().first(c) + pass;
+  const detail::Place from = place(s, c, k);
+  const NoiseLevel to = k + 1 < grid().points(c) ? NoiseSchedule::level_of(place(s, c, k + 1).ratio)
+                                                 : NoiseLevel{1.0, sigma_min_at_final ? s.ratio(0) : 0.0};  // x itself
+  return {from.time, NoiseSchedule::level_of(from.ratio), to};
+}
+
+MOBILEDIFFUSION_BODY detail::Place Euler::place(const NoiseSchedule& s, const Course& c, std::size_t k) const {
+  if (!karras) return detail::place(grid(), s, c, k);
+  const std::size_t n = grid().points(c);
+  const double first = sigma_max > 0 ? static_cast<double>(sigma_max) : detail::place(grid(), s, c, 0).ratio,
+               last = sigma_min > 0 ? static_cast<double>(sigma_min) : detail::place(grid(), s, c, n - 1).ratio,
+               ratio = detail::karras_ratio(first, last, k, n);
+  return {s.timestep(s.index_of(ratio)), ratio};
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 

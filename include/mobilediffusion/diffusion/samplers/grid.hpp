@@ -48,40 +48,16 @@ struct Grid {
 
   // How many of the points are visited, and the first of these. Continuous grids shrink (Meng et al., arXiv 2108.01073), discrete
   // ones start later.
-  std::size_t taken(const Course& c) const {
-    if (continuous())
-      return std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(c.strength * static_cast<float>(c.steps))));
-    return std::clamp<std::size_t>(share_of(c.steps, c.strength), 1, c.steps);
-  }
+  std::size_t taken(const Course& c) const;
   std::size_t first(const Course& c) const { return continuous() ? 0 : c.steps - taken(c); }
   // How many points there are from the first that could be visited on.
   std::size_t points(const Course& c) const { return first(c) + taken(c); }
 
   // The time of point k, or where k is behind the last, of the picture.
-  float time(const Course& c, std::size_t k) const {
-    const std::size_t n = taken(c);
-    if (c.strength == 1.0f) return step_time(k, n, c.shift);
-    return shifted(c.strength * (1.0f - static_cast<float>(k) / static_cast<float>(n)), c.shift);
-  }
+  float time(const Course& c, std::size_t k) const;
 
   // The index of point k of a discrete grid, with a fraction under linspace; arithmetic as numpy does it, for the sake of ties.
-  double index(const Course& c, std::size_t k) const {
-    constexpr auto all = static_cast<double>(NoiseSchedule::steps);
-    const auto steps = static_cast<double>(c.steps);
-    const std::size_t n = c.steps + (open ? 1 : 0), from_end = n - 1 - k;
-    switch (spacing) {
-      case Spacing::continuous:
-        break;
-      case Spacing::leading:
-        return std::min(static_cast<double>(NoiseSchedule::steps / n * from_end + offset), all - 1.0);
-      case Spacing::trailing:
-        return std::nearbyint(all + static_cast<double>(k) * (all - all / steps - all)) - 1.0;
-      case Spacing::linspace:
-        if (n == 1) return 0.0;
-        return from_end + 1 == n ? all - 1.0 : static_cast<double>(from_end) * ((all - 1.0) / static_cast<double>(n - 1));
-    }
-    throw Error("spacing: unknown kind");
-  }
+  double index(const Course& c, std::size_t k) const;
   std::size_t whole_index(const Course& c, std::size_t k) const { return static_cast<std::size_t>(std::nearbyint(index(c, k))); }
 
   // The step from point k of a continuous grid to the next.
@@ -94,21 +70,64 @@ struct Grid {
 inline std::size_t stride(const Course& c) { return NoiseSchedule::steps / c.steps; }
 
 // `by` steps before an index; what stands before the first: the picture, or with its noise.
-inline NoiseLevel level_before(const NoiseSchedule& s, std::size_t index, std::size_t by, bool alpha_to_one) {
+NoiseLevel level_before(const NoiseSchedule& s, std::size_t index, std::size_t by, bool alpha_to_one);
+
+// Karras et al., arXiv 2206.00364, equation 5, rho = 7: point k of n between two values of sigma / alpha.
+double karras_ratio(double first, double last, std::size_t k, std::size_t n);
+
+// z = x picture + eps (noise of before) + fresh (new noise), in place; noise receives the sum of both noises in the units that
+// `to` has. `noise` holds new normals.
+void renew(Prediction prediction, NoiseLevel from, NoiseLevel to, double eps, double fresh, const float* output, float* z,
+           float* noise, std::size_t n);
+
+}  // namespace detail
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+namespace detail {
+
+MOBILEDIFFUSION_BODY std::size_t Grid::taken(const Course& c) const {
+  if (continuous())
+    return std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(c.strength * static_cast<float>(c.steps))));
+  return std::clamp<std::size_t>(share_of(c.steps, c.strength), 1, c.steps);
+}
+
+MOBILEDIFFUSION_BODY float Grid::time(const Course& c, std::size_t k) const {
+  const std::size_t n = taken(c);
+  if (c.strength == 1.0f) return step_time(k, n, c.shift);
+  return shifted(c.strength * (1.0f - static_cast<float>(k) / static_cast<float>(n)), c.shift);
+}
+
+MOBILEDIFFUSION_BODY double Grid::index(const Course& c, std::size_t k) const {
+  constexpr auto all = static_cast<double>(NoiseSchedule::steps);
+  const auto steps = static_cast<double>(c.steps);
+  const std::size_t n = c.steps + (open ? 1 : 0), from_end = n - 1 - k;
+  switch (spacing) {
+    case Spacing::continuous:
+      break;
+    case Spacing::leading:
+      return std::min(static_cast<double>(NoiseSchedule::steps / n * from_end + offset), all - 1.0);
+    case Spacing::trailing:
+      return std::nearbyint(all + static_cast<double>(k) * (all - all / steps - all)) - 1.0;
+    case Spacing::linspace:
+      if (n == 1) return 0.0;
+      return from_end + 1 == n ? all - 1.0 : static_cast<double>(from_end) * ((all - 1.0) / static_cast<double>(n - 1));
+  }
+  throw Error("spacing: unknown kind");
+}
+
+MOBILEDIFFUSION_BODY NoiseLevel level_before(const NoiseSchedule& s, std::size_t index, std::size_t by, bool alpha_to_one) {
   if (index >= by) return s.level(index - by);
   return alpha_to_one ? NoiseLevel{} : s.level(0);
 }
 
-// Karras et al., arXiv 2206.00364, equation 5, rho = 7: point k of n between two values of sigma / alpha.
-inline double karras_ratio(double first, double last, std::size_t k, std::size_t n) {
+MOBILEDIFFUSION_BODY double karras_ratio(double first, double last, std::size_t k, std::size_t n) {
   const double a = std::pow(first, 1.0 / 7.0), b = std::pow(last, 1.0 / 7.0);
   return std::pow(a + (n > 1 ? static_cast<double>(k) / static_cast<double>(n - 1) : 0.0) * (b - a), 7.0);
 }
 
-// z = x picture + eps (noise of before) + fresh (new noise), in place; noise receives the sum of both noises in the units that
-// `to` has. `noise` holds new normals.
-inline void renew(Prediction prediction, NoiseLevel from, NoiseLevel to, double eps, double fresh, const float* output, float* z,
-                  float* noise, std::size_t n) {
+MOBILEDIFFUSION_BODY void renew(Prediction prediction, NoiseLevel from, NoiseLevel to, double eps, double fresh,
+                                const float* output, float* z, float* noise, std::size_t n) {
   const double unit = to.sigma > 0.0 ? 1.0 / to.sigma : 0.0;
   const auto alpha = static_cast<float>(to.alpha), sigma = static_cast<float>(to.sigma), a = static_cast<float>(eps * unit),
              b = static_cast<float>(fresh * unit);
@@ -120,6 +139,9 @@ inline void renew(Prediction prediction, NoiseLevel from, NoiseLevel to, double 
 }
 
 }  // namespace detail
+
+#endif
+
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 
 #include "../../core/end.hpp"

@@ -30,10 +30,7 @@ struct DpmSolver {
   bool renews_noise() const { return false; }
   std::size_t most_steps(const Course&) const { return NoiseSchedule::steps; }
   std::size_t passes(const Course& c) const { return grid().taken(c); }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    const std::size_t k = grid().first(c) + pass;
-    return {time(s, c, k), NoiseSchedule::level_of(ratio(s, c, k)), NoiseSchedule::level_of(ratio(s, c, k + 1))};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float* memory, float*, Noise&&, std::size_t n) const {
@@ -78,23 +75,9 @@ struct DpmSolver {
 
  private:
   detail::Grid grid() const { return {spacing, offset, spacing == Spacing::leading || spacing == Spacing::linspace}; }
-  double karras_ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const {
-    return detail::karras_ratio(s.ratio(static_cast<double>(NoiseSchedule::steps - 1)), s.ratio(0), k, grid().points(c));
-  }
-  double ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const {
-    if (k == grid().points(c)) return sigma_min_at_final ? s.ratio(0) : 0.0;
-    if (karras) return karras_ratio(s, c, k);
-    if (grid().continuous()) return NoiseSchedule::ratio_of(s.level_at(grid().time(c, k)));
-    return s.ratio(static_cast<double>(grid().whole_index(c, k)));
-  }
-  float time(const NoiseSchedule& s, const Course& c, std::size_t k) const {
-    if (karras) {
-      const double index = s.index_of(karras_ratio(s, c, k));
-      return s.timestep(s.is_squaredcos() ? std::floor(index) : std::nearbyint(index));
-    }
-    if (grid().continuous()) return s.timestep_at(grid().time(c, k));
-    return s.timestep(static_cast<double>(grid().whole_index(c, k)));
-  }
+  double karras_ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const;
+  double ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const;
+  float time(const NoiseSchedule& s, const Course& c, std::size_t k) const;
 };
 
 // Liu et al., arXiv 2202.09778, with linear multisteps from the start (diffusers' skip_prk_steps; PLMS): the first step is made
@@ -110,18 +93,7 @@ struct Pndm {
   bool renews_noise() const { return false; }
   std::size_t most_steps(const Course&) const { return NoiseSchedule::steps; }
   std::size_t passes(const Course& c) const { return list_size(c) - grid().first(c); }
-  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
-    // The list of points has the second one twice; a start inside of it goes on with what stands there.
-    const std::size_t place = grid().first(c) + pass, k = place < 2 ? place : place - 1;
-    if (grid().continuous()) {
-      const SamplingStep back = grid().step(s, c, k - (pass == 1 ? 1 : 0));
-      return {s.timestep_at(grid().time(c, k)), back.from, back.to};
-    }
-    const std::size_t i = grid().whole_index(c, k), stride = detail::stride(c);
-    const float time = s.timestep(static_cast<double>(i));
-    if (pass == 1) return {time, s.level(i + stride), s.level(i)};
-    return {time, s.level(i), detail::level_before(s, i, stride, alpha_to_one)};
-  }
+  SamplingStep at(const NoiseSchedule& s, const Course& c, std::size_t pass) const;
   template <class Noise>
   void step(const NoiseSchedule& s, const Course& c, Prediction prediction, std::size_t pass, const float* output, float* z,
             float* memory, float* scratch, Noise&&, std::size_t n) const {
@@ -155,11 +127,55 @@ struct Pndm {
 
  private:
   detail::Grid grid() const { return {spacing, offset}; }
-  std::size_t list_size(const Course& c) const {
-    const std::size_t n = grid().points(c);
-    return n + (n > 1 ? 1 : 0);
-  }
+  std::size_t list_size(const Course& c) const;
 };
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY SamplingStep DpmSolver::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  const std::size_t k = grid().first(c) + pass;
+  return {time(s, c, k), NoiseSchedule::level_of(ratio(s, c, k)), NoiseSchedule::level_of(ratio(s, c, k + 1))};
+}
+
+MOBILEDIFFUSION_BODY double DpmSolver::karras_ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const {
+  return detail::karras_ratio(s.ratio(static_cast<double>(NoiseSchedule::steps - 1)), s.ratio(0), k, grid().points(c));
+}
+
+MOBILEDIFFUSION_BODY double DpmSolver::ratio(const NoiseSchedule& s, const Course& c, std::size_t k) const {
+  if (k == grid().points(c)) return sigma_min_at_final ? s.ratio(0) : 0.0;
+  if (karras) return karras_ratio(s, c, k);
+  if (grid().continuous()) return NoiseSchedule::ratio_of(s.level_at(grid().time(c, k)));
+  return s.ratio(static_cast<double>(grid().whole_index(c, k)));
+}
+
+MOBILEDIFFUSION_BODY float DpmSolver::time(const NoiseSchedule& s, const Course& c, std::size_t k) const {
+  if (karras) {
+    const double index = s.index_of(karras_ratio(s, c, k));
+    return s.timestep(s.is_squaredcos() ? std::floor(index) : std::nearbyint(index));
+  }
+  if (grid().continuous()) return s.timestep_at(grid().time(c, k));
+  return s.timestep(static_cast<double>(grid().whole_index(c, k)));
+}
+
+MOBILEDIFFUSION_BODY SamplingStep Pndm::at(const NoiseSchedule& s, const Course& c, std::size_t pass) const {
+  // The list of points has the second one twice; a start inside of it goes on with what stands there.
+  const std::size_t place = grid().first(c) + pass, k = place < 2 ? place : place - 1;
+  if (grid().continuous()) {
+    const SamplingStep back = grid().step(s, c, k - (pass == 1 ? 1 : 0));
+    return {s.timestep_at(grid().time(c, k)), back.from, back.to};
+  }
+  const std::size_t i = grid().whole_index(c, k), stride = detail::stride(c);
+  const float time = s.timestep(static_cast<double>(i));
+  if (pass == 1) return {time, s.level(i + stride), s.level(i)};
+  return {time, s.level(i), detail::level_before(s, i, stride, alpha_to_one)};
+}
+
+MOBILEDIFFUSION_BODY std::size_t Pndm::list_size(const Course& c) const {
+  const std::size_t n = grid().points(c);
+  return n + (n > 1 ? 1 : 0);
+}
+
+#endif
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI
 
