@@ -4,7 +4,7 @@
     cmake --preset bench && cmake --build build-bench --target bench_pictures
     python -m pip install torch diffusers transformers stable-diffusion-cpp-python "optimum-intel[openvino,diffusers]" \\
       openvino-genai
-    python bench/peers/pictures.py [--model sd_turbo] [--rounds 3] [--engines ours-int8,...] [--taesd] [--threads 2]
+    python bench/peers/pictures.py [--model sd_turbo] [--rounds 3] [--engines ours-int8,...] [--taesd] [--threads 2] [--steps 4]
 
 The checkpoint has the published structure and random weights (seeded, fp16): a folder as diffusers saves it, the same as one file
 of the LDM layout, and as Optimum Intel converts the folder for OpenVINO GenAI. Every engine is a process that keeps its model
@@ -253,7 +253,7 @@ def command_of(engine, args, folder):
                 str(args.threads), "--steps", str(m["steps"]), "--guidance", str(m["guidance"]), "--vocabulary", ROOT / "examples/clip",
                 *vae]
     return [sys.executable, __file__, "--model", args.model, "--threads", str(args.threads), "--folder", args.folder,
-            "--serve", engine] + (["--taesd"] if args.taesd else [])
+            "--serve", engine] + (["--taesd"] if args.taesd else []) + (["--steps", args.steps] if args.steps else [])
 
 
 def answer(process):
@@ -278,6 +278,7 @@ def main():
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="instead of the model's")
     parser.add_argument("--taesd", action="store_true", help="the tiny autoencoder instead of the model's own")
     parser.add_argument("--build", type=Path, default=ROOT / "build-bench")
     parser.add_argument("--folder", type=Path, default=Path("pictures-checkpoint"), help="where the checkpoint is made, 6 GB")
@@ -285,6 +286,8 @@ def main():
     parser.add_argument("--convert", help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder = (args.folder / args.model).resolve()
+    if args.steps:
+        MODELS[args.model]["steps"] = args.steps
     if args.convert:
         openvino_folder(folder, args.model, args.convert, args.taesd)
         return 0
