@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -45,6 +46,18 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 double mebibytes(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
+// Where a picture's time goes; the parts are all of it.
+using Stages = std::array<double, 5>;
+constexpr std::array<const char*, 5> stage_names{"text encoder", "UNet", "decoder", "tokenizer, noise, rounding to 8 bits",
+                                                 "PNG"};
+
+double median_of(const std::vector<Stages>& all, std::size_t stage) {
+  std::vector<double> values;
+  for (const Stages& s : all) values.push_back(s[stage]);
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
 struct Options {
   std::string model, output = "full.png", prompt = "a photo of a cat";
   std::size_t steps = 1, repetitions = 3;
@@ -56,16 +69,25 @@ void run(const Options& o) {
   using Model = md::TextToImage<preset, F>;
   auto start = std::chrono::steady_clock::now();
   Model model(o.model, o.threads);
-  std::printf("loaded and packed as %s in %.2f s\n", md::name_of(F), seconds_since(start));
+  const double load = seconds_since(start);
+  std::printf("loaded and packed as %s in %.2f s\n", md::name_of(F), load);
   std::vector<double> seconds;
+  std::vector<Stages> stages;
   for (std::size_t i = 0; i < o.repetitions; ++i) {
     start = std::chrono::steady_clock::now();
     const md::Image image = model.generate({.prompt = o.prompt, .seed = 7, .steps = o.steps});
+    const double drawn = seconds_since(start);
     md::write_png(o.output, image);
     seconds.push_back(seconds_since(start));
+    const md::StageTimes& t = model.times();
+    stages.push_back({t.text_encoder, t.unet, t.decoder, drawn - t.text_encoder - t.unet - t.decoder, seconds.back() - drawn});
     std::printf("%zux%zu pixels, %zu step%s, %d threads: prompt to PNG in %.2f s\n", image.width, image.height, o.steps,
                 o.steps == 1 ? "" : "s", model.threads(), seconds.back());
   }
+  const double first = load + seconds.front();
+  for (std::size_t stage = 0; stage < stage_names.size(); ++stage)
+    std::printf("  %-34s %7.1f ms\n", stage_names[stage], 1000 * median_of(stages, stage));
+  std::printf("first picture %.2f s after the program began to load\n", first);
   std::sort(seconds.begin(), seconds.end());
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);

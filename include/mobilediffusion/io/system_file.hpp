@@ -123,59 +123,6 @@ class InputFile {
   std::uint64_t begin_ = 0, size_ = 0;
 };
 
-// What a writer needs. Each returns 0 or an error of errno.
-namespace system {
-
-#if defined(_WIN32)
-
-// Nobody else can open, remove or rename what is open here: that is its lock.
-inline int create_locked(const std::filesystem::path& path, Descriptor& file) {
-  int value = -1;
-  const int code = ::_wsopen_s(&value, path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT, _SH_DENYRW,
-                               _S_IREAD | _S_IWRITE);
-  file = Descriptor(value);
-  return code;
-}
-// Whether the name is free now.
-inline bool remove_unlocked(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::remove(path, error);
-  return !error;
-}
-inline std::ptrdiff_t write_some(int file, std::span<const std::byte> bytes) {
-  return ::_write(file, bytes.data(), static_cast<unsigned>(bytes.size()));
-}
-inline int flush(int file) { return ::_commit(file) == 0 ? 0 : errno; }
-inline void keep_permissions(int, std::filesystem::perms) {}
-// The file cannot be renamed while it is open. Who removes it in between, taking it for abandoned, makes this fail.
-inline int replace(Descriptor& file, const std::filesystem::path& from, const std::filesystem::path& to) {
-  if (const int code = file.close(); code != 0) return code;
-  std::error_code error;
-  std::filesystem::rename(from, to, error);
-  return error ? error.default_error_condition().value() : 0;
-}
-inline void flush_folder(const std::filesystem::path&) {}
-
-#else
-
-// Locked until it is closed, or its process ends in any way. EAGAIN: somebody else took it for abandoned before it was locked.
-// Where a file system has no locks, nothing is ever taken for abandoned.
-int create_locked(const std::filesystem::path& path, Descriptor& file);
-// Whether the name is free now. A file is removed only under its lock, and only if it is what the name stands for.
-bool remove_unlocked(const std::filesystem::path& path);
-inline std::ptrdiff_t write_some(int file, std::span<const std::byte> bytes) { return ::write(file, bytes.data(), bytes.size()); }
-inline int flush(int file) { return ::fsync(file) == 0 ? 0 : errno; }
-void keep_permissions(int file, std::filesystem::perms permissions);
-// Under its lock, so that nobody takes it for abandoned.
-inline int replace(Descriptor&, const std::filesystem::path& from, const std::filesystem::path& to) {
-  return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
-}
-void flush_folder(const std::filesystem::path& folder);
-
-#endif
-
-}  // namespace system
-
 }  // namespace detail
 
 #ifdef MOBILEDIFFUSION_BODIES
@@ -281,6 +228,41 @@ MOBILEDIFFUSION_BODY void InputFile::read(std::uint64_t offset, std::span<std::b
   }
 }
 
+// What a writer needs. Each returns 0 or an error of errno.
+namespace system {
+
+#if defined(_WIN32)
+
+// Nobody else can open, remove or rename what is open here: that is its lock.
+MOBILEDIFFUSION_BODY int create_locked(const std::filesystem::path& path, Descriptor& file) {
+  int value = -1;
+  const int code = ::_wsopen_s(&value, path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT, _SH_DENYRW,
+                               _S_IREAD | _S_IWRITE);
+  file = Descriptor(value);
+  return code;
+}
+// Whether the name is free now.
+MOBILEDIFFUSION_BODY bool remove_unlocked(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::remove(path, error);
+  return !error;
+}
+MOBILEDIFFUSION_BODY std::ptrdiff_t write_some(int file, std::span<const std::byte> bytes) {
+  return ::_write(file, bytes.data(), static_cast<unsigned>(bytes.size()));
+}
+MOBILEDIFFUSION_BODY int flush(int file) { return ::_commit(file) == 0 ? 0 : errno; }
+MOBILEDIFFUSION_BODY void keep_permissions(int, std::filesystem::perms) {}
+// The file cannot be renamed while it is open. Who removes it in between, taking it for abandoned, makes this fail.
+MOBILEDIFFUSION_BODY int replace(Descriptor& file, const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (const int code = file.close(); code != 0) return code;
+  std::error_code error;
+  std::filesystem::rename(from, to, error);
+  return error ? error.default_error_condition().value() : 0;
+}
+MOBILEDIFFUSION_BODY void flush_folder(const std::filesystem::path&) {}
+
+#else
+
 MOBILEDIFFUSION_BODY bool is_still(int file, const std::filesystem::path& path) {
   struct ::stat open {};
   struct ::stat named {};
@@ -288,29 +270,41 @@ MOBILEDIFFUSION_BODY bool is_still(int file, const std::filesystem::path& path) 
          open.st_ino == named.st_ino;
 }
 
+// Locked until it is closed, or its process ends in any way. EAGAIN: somebody else took it for abandoned before it was locked.
+// Where a file system has no locks, nothing is ever taken for abandoned.
 MOBILEDIFFUSION_BODY int create_locked(const std::filesystem::path& path, Descriptor& file) {
   file = Descriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file.is_open()) return errno;
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return EAGAIN;
   return is_still(file.get(), path) ? 0 : EAGAIN;
 }
-
+// Whether the name is free now. A file is removed only under its lock, and only if it is what the name stands for.
 MOBILEDIFFUSION_BODY bool remove_unlocked(const std::filesystem::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   if (!file.is_open()) return errno == ENOENT;
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
   return !is_still(file.get(), path) || ::unlink(path.c_str()) == 0;
 }
-
+MOBILEDIFFUSION_BODY std::ptrdiff_t write_some(int file, std::span<const std::byte> bytes) {
+  return ::write(file, bytes.data(), bytes.size());
+}
+MOBILEDIFFUSION_BODY int flush(int file) { return ::fsync(file) == 0 ? 0 : errno; }
 MOBILEDIFFUSION_BODY void keep_permissions(int file, std::filesystem::perms permissions) {  // where they can be set
   [[maybe_unused]] const int ignored = ::fchmod(file, static_cast< ::mode_t>(permissions) & 07777);
 }
-
+// Under its lock, so that nobody takes it for abandoned.
+MOBILEDIFFUSION_BODY int replace(Descriptor&, const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+}
 MOBILEDIFFUSION_BODY void flush_folder(
     const std::filesystem::path& folder) {  // best effort: the renaming itself survives a power cut
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_CLOEXEC));
   if (directory.is_open()) ::fsync(directory.get());
 }
+
+#endif
+
+}  // namespace system
 
 }  // namespace detail
 
