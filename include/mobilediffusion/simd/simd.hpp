@@ -9,8 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <xsimd/config/xsimd_config.hpp>
-#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE) && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+#if !defined(MOBILEDIFFUSION_PLAIN_VECTORS)  // xsimd believes that emscripten always has SIMD128
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE) || (defined(__wasm__) && !defined(__wasm_simd128__))
 #define MOBILEDIFFUSION_PLAIN_VECTORS
+#endif
 #endif
 #if defined(MOBILEDIFFUSION_PLAIN_VECTORS)
 #include "plain_vectors.hpp"
