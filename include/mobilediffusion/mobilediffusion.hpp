@@ -6,6 +6,7 @@
 #include "config/presets.hpp"
 #include "config/validate.hpp"
 #include "core/torch_random.hpp"
+#include "io/known_words.hpp"
 #include "io/resize.hpp"
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
