@@ -5,6 +5,7 @@
 #include "core/begin.hpp"
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <filesystem>
 #include <memory>
@@ -46,9 +47,11 @@ class Model {
       : Model(ModelSource<M>(SafetensorsFile(bytes, name))) {}
   // From a part of a file, such as an app's asset in its package.
   Model(const std::filesystem::path& path, const FilePart& part) : Model(ModelSource<M>(SafetensorsFile(path, part))) {}
-  // From what was opened and found to be this model. memory: of the weights; null means the free store.
-  explicit Model(const ModelSource<M>& source, const std::vector<LoraFile>& loras = {},
-                 const std::vector<EmbeddingFile>& embeddings = {}, MemoryResource* memory = nullptr)
+  // From what was opened and found to be this model. memory: of the weights; null means the free store. (A template, so that
+  // braces mean ModelPaths.)
+  template <std::same_as<ModelSource<M>> Source>
+  explicit Model(const Source& source, const std::vector<LoraFile>& loras = {}, const std::vector<EmbeddingFile>& embeddings = {},
+                 MemoryResource* memory = nullptr)
       : loaded_(std::make_shared<const Loaded>(source, loras, read_inversions(embeddings), memory)) {}
 
   const Weights& weights() const { return loaded().weights.weights(); }
