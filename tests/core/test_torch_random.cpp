@@ -3,6 +3,7 @@
 #include <cmath>
 #include <mobilediffusion/core/torch_random.hpp>
 #include <mobilediffusion/io/json.hpp>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "catch.hpp"

@@ -5,6 +5,7 @@
 #include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/diffusion/samplers.hpp>
 #include <mobilediffusion/scheduler_config.hpp>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>

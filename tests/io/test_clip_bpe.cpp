@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CLIP's byte pairs on a vocabulary of a few words. The expected ids are those of transformers' CLIPTokenizer on the same files.
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

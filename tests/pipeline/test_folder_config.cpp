@@ -3,6 +3,7 @@
 #include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/folder_config.hpp>
 #include <mobilediffusion/scheduler_config.hpp>
+#include <nlohmann/json.hpp>
 
 #include "../io/temporary_folder.hpp"
 #include "catch.hpp"
