@@ -30,7 +30,7 @@ run 0 "$quantize" "$model" --out int8.safetensors
 says 'int8.safetensors: 17' && exists int8.safetensors
 run 0 "$inspect" int8.safetensors
 says '^unet.down_blocks .*F16 F32 I8$' && says 'preset emoji; every tensor fits'
-refused 1 'int8-twice.safetensors: cannot open' "$quantize" int8-twice.safetensors --out nothing.safetensors
+refused 1 'int8-twice.safetensors": cannot open' "$quantize" int8-twice.safetensors --out nothing.safetensors
 refused 2 '--out' "$quantize" "$model"
 
 mkdir -p folder/unet folder/text_encoder empty
