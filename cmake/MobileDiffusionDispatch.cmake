@@ -29,8 +29,8 @@ function(mobilediffusion_kernels target)
     endif()
     add_library(mobilediffusion_compiled INTERFACE)
     target_compile_definitions(mobilediffusion_compiled INTERFACE MOBILEDIFFUSION_DISPATCH=1)
-    _mobilediffusion_bodies_library()
-    target_link_libraries(mobilediffusion_compiled INTERFACE mobilediffusion_bodies mobilediffusion::mobilediffusion
+    _mobilediffusion_bodies_library(mobilediffusion_bodies_compiled)
+    target_link_libraries(mobilediffusion_compiled INTERFACE mobilediffusion_bodies_compiled mobilediffusion::mobilediffusion
       mobilediffusion_kernels_compiled)
   endif()
   _mobilediffusion_link_kernels(${target} mobilediffusion_compiled)
@@ -45,14 +45,12 @@ function(_mobilediffusion_link_kernels target library)
   endif()
 endfunction()
 
-# What is no template and no kernel, once for both kinds of targets.
-function(_mobilediffusion_bodies_library)
-  if(NOT TARGET mobilediffusion_bodies)
-    add_library(mobilediffusion_bodies STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_bodies.cpp")
-    target_link_libraries(mobilediffusion_bodies PRIVATE mobilediffusion::mobilediffusion)
-    target_compile_definitions(mobilediffusion_bodies PRIVATE MOBILEDIFFUSION_DISPATCH=1)
-    set_target_properties(mobilediffusion_bodies PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  endif()
+# What is no template and no kernel, for the flags of the directory: once for each kind of targets, whose flags may differ.
+function(_mobilediffusion_bodies_library library)
+  add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_bodies.cpp")
+  target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
+  target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_DISPATCH=1)
+  set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
 # A library whose table is mobilediffusion_kernels_<isa>.
@@ -101,8 +99,8 @@ function(_mobilediffusion_build_kernels)
 
   add_library(mobilediffusion_dispatch INTERFACE)
   target_compile_definitions(mobilediffusion_dispatch INTERFACE MOBILEDIFFUSION_DISPATCH=${count})
-  _mobilediffusion_bodies_library()
-  target_link_libraries(mobilediffusion_dispatch INTERFACE mobilediffusion_bodies mobilediffusion::mobilediffusion)
+  _mobilediffusion_bodies_library(mobilediffusion_bodies_dispatch)
+  target_link_libraries(mobilediffusion_dispatch INTERFACE mobilediffusion_bodies_dispatch mobilediffusion::mobilediffusion)
 
   foreach(isa IN LISTS isas)
     set(library mobilediffusion_kernels_${isa})

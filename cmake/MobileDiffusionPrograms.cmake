@@ -29,7 +29,7 @@ add_library(mobilediffusion_program INTERFACE)
 target_link_libraries(mobilediffusion_program INTERFACE mobilediffusion_flags mobilediffusion::training)
 mobilediffusion_kernels(mobilediffusion_program)
 target_link_libraries(mobilediffusion_kernels_compiled PRIVATE mobilediffusion_flags)
-target_link_libraries(mobilediffusion_bodies PRIVATE mobilediffusion_flags)
+target_link_libraries(mobilediffusion_bodies_compiled PRIVATE mobilediffusion_flags)
 
 # The emoji data of the examples: drawn by FreeType and HarfBuzz; Eigen for the statistics of pictures. The target exists where
 # all are.
