@@ -104,7 +104,7 @@ check() {
       [ -x "$1" ] || fail "cannot be executed"
       look_at_program build/bench/bench_profile "${@:2}" ;;
     tests/run) [ -x "$1" ] || fail "cannot be executed" ;;  # its arguments are ctest's
-    bench/* | tests/*)
+    bench/* | tests/* | examples/web/*)
       [ -x "$1" ] || fail "cannot be executed"
       knows "$(cat "$1")" "${@:2}" ;;
     cmake | ctest) look_at_cmake "$@" ;;
