@@ -47,7 +47,7 @@ MOBILEDIFFUSION_BODY WeightFiles open_vae(const std::filesystem::path& path) {
   const detail::LdmNames translation = detail::ldm_vae_names(names);
   std::vector<WeightFiles::Tensor> tensors;
   for (const TensorView& t : file->tensors()) tensors.push_back({t, translation.to_diffusers(t.name), 0});
-  return {std::move(file), std::move(tensors), [translation](std::string_view path) { return translation.to_ldm(path); }};
+  return {std::move(file), std::move(tensors), [translation](std::string_view name) { return translation.to_ldm(name); }};
 }
 
 MOBILEDIFFUSION_BODY bool is_tiny_vae(const WeightFiles& vae) {

@@ -220,6 +220,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     float* rescale = total + block;                                     // [lanes]
     float* keys = rescale + block;                                      // [attention_keys][key_words], in bf16
     const std::size_t key_words = (columns + 2 * width - 1) / (2 * width) * width;
+    constexpr std::size_t next = 1;  // the step of what lies side by side
     const auto multiply = [&]<bool Pairs>(std::bool_constant<Pairs>, auto... operands) -> void {
 #if defined(__aarch64__)
       attention_product_in_tiles<Pairs>(operands..., keys + attention_keys * key_words);
@@ -249,10 +250,10 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
             if constexpr (simd::has_tiles)  // rows of keys beyond the last are what they were, and so are their scores
               multiply_whole_tiles(attention_padded(nk), lanes, attention_tiled(words), keys, key_words, queries_t, lanes, scores,
                                    lanes, false);
-            else multiply(std::true_type{}, nk, lanes, words, keys, key_words, 1, queries_t, lanes, scores, lanes, false);
+            else multiply(std::true_type{}, nk, lanes, words, keys, key_words, next, queries_t, lanes, scores, lanes, false);
           }
         }
-        if (!pairs) multiply(std::false_type{}, nk, lanes, d, key, k_ld, 1, queries_t, lanes, scores, lanes, false);
+        if (!pairs) multiply(std::false_type{}, nk, lanes, d, key, k_ld, next, queries_t, lanes, scores, lanes, false);
         if (shape.causal) attention_mask(scores, lanes, q0, nq, k0, nk, attention_masked);
         for (std::size_t i = 0; i < lanes; i += width) {
           float* column = scores + i;
@@ -295,13 +296,13 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
               std::fill_n(values + words * columns, (tiled - words) * columns, 0.0f);
               multiply_whole_tiles(lanes, columns, tiled, turned, tiled, values, columns, sums, columns, !first);
             } else {
-              multiply(std::true_type{}, nq, columns, words, scores, 1, lanes, values, columns, sums, columns, !first);
+              multiply(std::true_type{}, nq, columns, words, scores, next, lanes, values, columns, sums, columns, !first);
             }
           }
         }
         if (!pairs) {
           const AttentionRows rows = attention_rows(value, v_ld, nk, d, values);
-          multiply(std::false_type{}, nq, columns, nk, scores, 1, lanes, rows.data, rows.ld, sums, columns, !first);
+          multiply(std::false_type{}, nq, columns, nk, scores, next, lanes, rows.data, rows.ld, sums, columns, !first);
         }
       }
       for (std::size_t i = 0; i < nq; ++i) {

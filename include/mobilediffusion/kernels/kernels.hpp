@@ -10,9 +10,16 @@
 #include "dispatch.hpp"
 #else
 #if defined(__GNUC__) && !defined(__OPTIMIZE__) && !defined(MOBILEDIFFUSION_UNOPTIMIZED)
+#if defined(__clang__)  // a note also where warnings are errors
+#pragma clang diagnostic push
+#pragma clang diagnostic warning "-W#pragma-messages"
+#endif
 #pragma message( \
     "mobilediffusion: kernels are compiled without optimization, so a picture takes tens of times longer: add -O2 or -O3, let \
 CMake's mobilediffusion_kernels() compile them, or define MOBILEDIFFUSION_UNOPTIMIZED to hear no more of it")
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 #endif
 #include "../simd/isa.hpp"
 #include "activation.hpp"

@@ -65,12 +65,12 @@ struct Rectangle {
 template <Format F>
 void multiply(const Product& p, const Rectangle& area, float* scratch) {
   using simd::width;
-  constexpr std::size_t pair = pairing<F>, tile_rows = panel_rows<F>;
+  constexpr std::size_t pair = pairing<F>, high = panel_rows<F>;
   const std::size_t block_k = k_block(p.k, pair);
   const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
   float* const a_panel = scratch + block_words;
-  float* const buffer = a_panel + tile_rows * most_depth;
+  float* const buffer = a_panel + high * most_depth;
   const PackedPanel packed(p.b.format(), p.k);
   const bool in_place = p.b.is_packed() && !packed.expands;
   const std::size_t fitting = (in_place ? p.cached : std::min(p.cached, block_words)) / (block_k / pair);
@@ -94,15 +94,15 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         pack_b_across<F>(p.b, n0, columns, k0, k1, b_panels, buffer);
       }
       const bool first = k0 == 0;
-      for (std::size_t i = area.row; i < row_end; i += tile_rows) {
-        const std::size_t rows = std::min(tile_rows, row_end - i);
-        [[maybe_unused]] float a_scale[tile_rows], a_low[tile_rows];
+      for (std::size_t i = area.row; i < row_end; i += high) {
+        const std::size_t rows = std::min(high, row_end - i);
+        [[maybe_unused]] float a_scale[high], a_low[high];
         const float* a = a_panel;
         if (p.a.is_panels()) a = p.a.data() + panel_offset<F>(i, k0, p.a.ld());
         else if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
         else if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
         else pack_a_across<F>(p.a, i, rows, k0, k1, a_panel);
-        std::size_t c_offset[tile_rows], bias_offset[tile_rows];
+        std::size_t c_offset[high], bias_offset[high];
         for (std::size_t r = 0; r < rows; ++r) c_offset[r] = p.c.offset(i + r);
         if (first && e.bias != nullptr)
           for (std::size_t r = 0; r < rows; ++r)
@@ -112,7 +112,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         t.c_ld = p.c.grid_w == 0 ? p.c.ld : 0;
         t.add = !first || e.accumulate;
         // The next rows of A come nearer while this panel is multiplied, a few lines with every tile.
-        const std::size_t next_rows = p.a_along && p.a.is_dense() ? std::min(tile_rows, row_end - i - rows) : 0;
+        const std::size_t next_rows = p.a_along && p.a.is_dense() ? std::min(high, row_end - i - rows) : 0;
         const std::size_t share = ((k1 - k0 + 15) / 16 * tile_columns + columns - 1) / columns * 16;
         const float* next = p.a.data() + (i + rows) * p.a.ld() + k0;
         for (std::size_t j = 0; j < columns; j += tile_columns, next += share) {

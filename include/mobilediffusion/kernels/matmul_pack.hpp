@@ -37,13 +37,13 @@ simd::Batch words_across(const float* k0, [[maybe_unused]] const float* k1, std:
 // Where row i's word of k is in panels that are `panel` floats apart.
 template <Format F>
 constexpr std::size_t panel_offset(std::size_t i, std::size_t k, std::size_t panel) {
-  constexpr std::size_t tile_rows = panel_rows<F>;
-  return i / tile_rows * panel + a_offset<F>(i % tile_rows, k / pairing<F> / simd::width * simd::width);
+  constexpr std::size_t high = panel_rows<F>;
+  return i / high * panel + a_offset<F>(i % high, k / pairing<F> / simd::width * simd::width);
 }
 template <Format F>
 constexpr std::size_t panel_floats(std::size_t columns) {
-  constexpr std::size_t tile_rows = panel_rows<F>;
-  return (columns + pairing<F> * simd::width - 1) / (pairing<F> * simd::width) * tile_rows * simd::width;
+  constexpr std::size_t high = panel_rows<F>;
+  return (columns + pairing<F> * simd::width - 1) / (pairing<F> * simd::width) * high * simd::width;
 }
 
 // Columns [begin, end) of row r, gathered into `out`.
@@ -64,7 +64,7 @@ inline void gather(const Operand& m, const Operand::Row& r, std::size_t begin, s
 template <Format F>
 void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                   float* buffer) {
-  constexpr std::size_t tile_rows = panel_rows<F>;
+  constexpr std::size_t high = panel_rows<F>;
   using simd::width;
   constexpr std::size_t step = width * pairing<F>;
   if (k0 == k1) return;
@@ -76,8 +76,7 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
     float* o = out + a_offset<F>(i);
     if (!whole) {
       gather(m, r, k0, k1, buffer);
-      for (std::size_t k = 0; k < k1 - k0; k += step, o += tile_rows * width)
-        store_a<F>(o, words_along<F>(buffer + k, k1 - k0 - k));
+      for (std::size_t k = 0; k < k1 - k0; k += step, o += high * width) store_a<F>(o, words_along<F>(buffer + k, k1 - k0 - k));
       continue;
     }
     std::size_t ty = first / taps, tx = first % taps, inside = k0 - first * run;
@@ -86,11 +85,11 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
       const std::size_t end = std::min(k1, k + run - inside);
       if (p != nullptr) {
         p += inside;
-        for (; k + step <= end; k += step, p += step, o += tile_rows * width) store_a<F>(o, words_along<F>(p, step));
+        for (; k + step <= end; k += step, p += step, o += high * width) store_a<F>(o, words_along<F>(p, step));
         if (k < end) store_a<F>(o, words_along<F>(p, end - k));  // the end of K
         k = end;
       } else {
-        for (; k < end; k += step, o += tile_rows * width) store_a<F>(o, simd::splat(0.0f));
+        for (; k < end; k += step, o += high * width) store_a<F>(o, simd::splat(0.0f));
         k = end;
       }
       inside = 0;
@@ -106,7 +105,7 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
 // bias that the instruction set's bytes have. Sets scale and low, for what is stored.
 inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
                              float* buffer, float* scale, float* low) {
-  constexpr std::size_t tile_rows = panel_rows<Format::int8>;
+  constexpr std::size_t high = panel_rows<Format::int8>;
   using simd::Batch;
   using simd::width;
   constexpr std::size_t step = 4 * width;
@@ -131,7 +130,7 @@ inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows
     const Batch by = simd::splat(inverse), zero = simd::splat(-low[i] * inverse - simd::byte_bias);
     low[i] += simd::byte_bias * scale[i];
     auto* bytes = reinterpret_cast<std::uint8_t*>(out + a_offset<Format::int8>(i));
-    for (std::size_t k = 0; k < n; k += step, bytes += 4 * tile_rows * width)
+    for (std::size_t k = 0; k < n; k += step, bytes += 4 * high * width)
       for (std::size_t j = 0; j < step && k + j < n; j += width)
         simd::store_bytes(bytes + 4 * a_word<Format::int8>(j / 4) + j % 4,
                           simd::fma(simd::load_at_most(x + k + j, n - k - j), by, zero));
@@ -141,18 +140,18 @@ inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows
 // The same from A^T, dense: the runs go across k. m has K rows.
 template <Format F>
 void pack_a_across(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out) {
-  constexpr std::size_t tile_rows = panel_rows<F>;
+  constexpr std::size_t high = panel_rows<F>;
   using simd::width;
   constexpr std::size_t step = width * pairing<F>, pair = pairing<F>;
   const std::size_t ld = m.ld();
   if constexpr (panel_order<F> == PanelOrder::lanes) {
-    static_assert(pair == 1 && tile_rows % width == 0);
-    for (std::size_t k = k0; k < k1; ++k, out += tile_rows)
+    static_assert(pair == 1 && high % width == 0);
+    for (std::size_t k = k0; k < k1; ++k, out += high)
       for (std::size_t j = 0; j < rows; j += width)
         simd::store(out + j, words_across<F>(m.data() + row + j + k * ld, nullptr, rows - j));
     return;
   }
-  for (std::size_t k = k0; k < k1; k += step, out += tile_rows * width)
+  for (std::size_t k = k0; k < k1; k += step, out += high * width)
     for (std::size_t j = 0; j < rows; j += width) {
       const std::size_t n = std::min(width, rows - j);
       const float* p = m.data() + row + j + k * ld;
