@@ -83,7 +83,7 @@ template <class T>
 T read_struct(const T* from, const char* name) {
   T out{};
   if (from == nullptr) return out;
-  constexpr std::size_t least = sizeof(T);  // of version 0.1; a field that is added leaves this number as it is
+  constexpr std::size_t least = sizeof(T);  // all of version 0.1: with the first field that is added, the offset of that
   const std::size_t size = from->struct_size;
   if (size < least || size > sizeof(T))
     refuse({name, ".struct_size: expected ", least, size > sizeof(T) ? " at most (a newer header than the library?)" : "",

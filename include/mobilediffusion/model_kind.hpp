@@ -160,7 +160,13 @@ ModelKind judge_file(std::shared_ptr<const SafetensorsFile> file);
 
 }  // namespace detail
 
-inline std::string ModelKind::text() const {
+// Reads headers, and of the data a number at most. path: a file, or a folder of the diffusers layout. Throws Error for one that
+// cannot be read, or a folder without a network.
+ModelKind identify(const std::filesystem::path& path);
+
+#ifdef MOBILEDIFFUSION_BODIES
+
+MOBILEDIFFUSION_BODY std::string ModelKind::text() const {
   using detail::join;
   switch (contents) {
     case Contents::model:
@@ -190,12 +196,6 @@ inline std::string ModelKind::text() const {
   }
   return "nothing known";
 }
-
-// Reads headers, and of the data a number at most. path: a file, or a folder of the diffusers layout. Throws Error for one that
-// cannot be read, or a folder without a network.
-ModelKind identify(const std::filesystem::path& path);
-
-#ifdef MOBILEDIFFUSION_BODIES
 
 namespace detail {
 
