@@ -234,10 +234,12 @@ GraphPart vae_decoder_part() {
     rows.add<typename Half::PostQuant::Weights>("post_quant_conv", "1x1", {height, width, C.latent_channels},
                                                 Half::PostQuant::macs(height * width), 0);
   rows.convolution<typename Half::ConvIn>("conv_in", "3x3");
-  if constexpr (C.middle) vae_middle<Half, C.middle_attention>(rows, height, width);
-  md::unroll<C.levels>([&]<std::size_t J>(md::Index<J>) { rows.up<typename Half::template Up<J>>(numbered("up_blocks.", J)); });
+  if constexpr (Half::has_middle) vae_middle<Half, C.middle_attention>(rows, height, width);
+  md::unroll<md::decoder_levels(C)>(
+      [&]<std::size_t J>(md::Index<J>) { rows.up<typename Half::template Up<J>>(numbered("up_blocks.", J)); });
   rows.add<decltype(W::conv_norm_out)>("conv_norm_out", norm<typename Half::NormOut>,
-                                       {C.height / C.patch, C.width / C.patch, Half::top}, 0, Half::NormOut::stack_floats(1));
+                                       {C.height / md::decoder_patch(C), C.width / md::decoder_patch(C), Half::top}, 0,
+                                       Half::NormOut::stack_floats(1));
   rows.convolution<typename Half::ConvOut>("conv_out", "3x3");
   const std::size_t parameters =
       md::reflect::parameters<W>() + md::reflect::parameters<decltype(Net::Weights::post_quant_conv)>();

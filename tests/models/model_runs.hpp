@@ -247,6 +247,21 @@ inline constexpr VaeConfig one_level_vae{.height = 12,
                                          .separable_samplers = true,
                                          .groups = 8};
 
+// A decoder that is not built as its encoder is.
+inline constexpr VaeConfig light_vae{.height = 16,
+                                     .width = 8,
+                                     .latent_channels = 2,
+                                     .decoder_patch = 2,
+                                     .levels = 3,
+                                     .encoder_channels = {8, 8, 8},
+                                     .decoder_channels = {8, 12},
+                                     .encoder_resnets = 1,
+                                     .decoder_resnets = 2,
+                                     .decoder_middle = false,
+                                     .decoder_separable = {.conv1 = true, .conv2 = true},
+                                     .separable_samplers = true,
+                                     .groups = 4};
+
 inline constexpr VaeConfig narrow_taesd{.kind = VaeKind::autoencoder_tiny,
                                         .height = 16,
                                         .width = 32,

@@ -71,6 +71,21 @@ constexpr VaeConfig plain{.height = 8,
                           .quant_conv = false,
                           .groups = 4};
 
+// A decoder that is not built as its encoder is: depth to space over a patch, one separable convolution in each block.
+constexpr VaeConfig own_decoder{.height = 16,
+                                .width = 8,
+                                .latent_channels = 2,
+                                .patch = 2,
+                                .decoder_patch = 4,
+                                .levels = 2,
+                                .encoder_channels = {8, 8},
+                                .decoder_channels = {12},
+                                .encoder_resnets = 1,
+                                .decoder_resnets = 2,
+                                .decoder_middle = false,
+                                .decoder_separable = {.conv2 = true},
+                                .groups = 4};
+
 // Activations without normalization.
 constexpr VaeConfig without_norms{.height = 16,
                                   .width = 8,
@@ -90,12 +105,14 @@ constexpr VaeConfig without_norms{.height = 16,
 TEST_CASE("every gradient of the VAE's encoder is that of its output") {
   CHECK(encoder_faults<presets::tiny.vae>() == "");
   CHECK(encoder_faults<plain>() == "");
+  CHECK(encoder_faults<own_decoder>() == "");
   CHECK(encoder_faults<without_norms>() == "");
 }
 
 TEST_CASE("every gradient of the VAE's decoder is that of its output") {
   CHECK(decoder_faults<presets::tiny.vae>() == "");
   CHECK(decoder_faults<plain>() == "");
+  CHECK(decoder_faults<own_decoder>() == "");
   CHECK(decoder_faults<without_norms>() == "");
 }
 

@@ -35,6 +35,7 @@ TEST_CASE("the VAE's activation memory is the planned number of floats") {
   check_vae<odd::plain_vae>("plain");
   check_vae<odd::narrow_sd_vae>("narrow SD");
   check_vae<odd::one_level_vae>("one level");
+  check_vae<odd::light_vae>("light");
   check_vae<odd::narrow_taesd>("narrow TAESD");
 }
 

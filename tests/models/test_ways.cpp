@@ -59,6 +59,7 @@ TEST_CASE("threads, packing and batches do not change what the VAE computes") {
   check<Vae<presets::tiny.vae>::Decoder>("tiny decoder", run_decoder<presets::tiny.vae>);
   check_batches("tiny encoder", run_encoder<presets::tiny.vae>);
   check_batches("tiny decoder", run_decoder<presets::tiny.vae>);
+  check<Vae<odd::light_vae>::Decoder>("light decoder", run_decoder<odd::light_vae>);
   check<Vae<odd::narrow_taesd>::Encoder>("tiny autoencoder's encoder", run_encoder<odd::narrow_taesd>);
   check<Vae<odd::narrow_taesd>::Decoder>("tiny autoencoder's decoder", run_decoder<odd::narrow_taesd>);
   check_batches("tiny autoencoder's decoder", run_decoder<odd::narrow_taesd>);

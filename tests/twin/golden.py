@@ -134,6 +134,16 @@ def models():
     return g
 
 
+def decoders():
+    """A decoder that is not built as its encoder is: depth to space at its end, no middle, separable convolutions."""
+    g = Golden(700)
+    light = twin.VaeConfig(16, 8, 2, levels=3, encoder_channels=[8, 8, 8], decoder_channels=[8, 12], encoder_resnets=1,
+                           decoder_resnets=2, decoder_patch=2, decoder_middle=False, decoder_separable=SeparableConfig(True, True),
+                           separable_samplers=True, groups=4)
+    g.add("light", twin.Vae(light), vae, picture=picture(2, 3, 16, 8), z=(2, 2, 4, 2))
+    return g
+
+
 def guidance_embedding(guidance, width):
     """As diffusers' LatentConsistencyModelPipeline has it."""
     frequencies = torch.exp(-torch.log(torch.tensor(10000.0, dtype=guidance.dtype)) *
@@ -248,6 +258,6 @@ def prompts():
 if __name__ == "__main__":
     torch.set_num_threads(1)  # sums in one order
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "../golden")
-    for make in (layers, blocks, models, stable_diffusion, variants, prompts):
+    for make in (layers, blocks, models, decoders, stable_diffusion, variants, prompts):
         if len(sys.argv) < 3 or make.__name__ in sys.argv[2:]:
             make().save(folder / f"{make.__name__}.safetensors")

@@ -95,6 +95,9 @@ class VaeConfig:
     quant_conv: bool = True
     separable_samplers: bool = False
     groups: int = 32
+    decoder_patch: int = 0
+    decoder_middle: bool = True
+    decoder_separable: SeparableConfig = field(default_factory=SeparableConfig)
     scaling_millionths: int = 182150
 
 
@@ -505,14 +508,16 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     def __init__(self, c: VaeConfig):
         super().__init__()
-        self.patch, w = c.patch, c.decoder_channels
+        self.patch = c.decoder_patch or c.patch
+        levels = c.levels - int(math.log2(self.patch // c.patch))
+        w = c.decoder_channels[:levels]
         self.conv_in = convolution(c.latent_channels, w[-1])
-        self.mid_block = part(c.middle, lambda: vae_middle(w[-1], c))
+        self.mid_block = part(c.middle and c.decoder_middle, lambda: vae_middle(w[-1], c))
         self.up_blocks = nn.ModuleList([
-            Stage([(w[min(l + 1, c.levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], c.groups, 0,
-                  SeparableConfig(), "up" if l > 0 else None, c.separable_samplers) for l in reversed(range(c.levels))])
+            Stage([(w[min(l + 1, levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], c.groups, 0,
+                  c.decoder_separable, "up" if l > 0 else None, c.separable_samplers) for l in reversed(range(levels))])
         self.conv_norm_out = nn.GroupNorm(c.groups, w[0], 1e-6)
-        self.conv_out = convolution(w[0], 3 * c.patch**2)
+        self.conv_out = convolution(w[0], 3 * self.patch**2)
 
     def forward(self, z):
         h = self.mid_block(self.conv_in(z))

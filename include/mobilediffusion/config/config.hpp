@@ -96,25 +96,36 @@ constexpr const char* name_of(VaeKind kind) {
 }
 
 // diffusers' AutoencoderKL or AutoencoderTiny. `patch` > 1 moves that much resolution into channels at the picture's side (pixel
-// unshuffle / shuffle). A tiny one has neither patch, middle, quant_conv, separable samplers nor norms (`groups` 0), one width
-// at all levels, `encoder_resnets` and `decoder_resnets` blocks at each level but the picture's, which has one, and latents that
-// are not scaled (1'000'000).
+// unshuffle / shuffle); with a greater `decoder_patch` the decoder ends in so much fewer levels. A tiny one has neither patch,
+// middle, quant_conv, separable convolutions nor norms (`groups` 0), one width at all levels, `encoder_resnets` and
+// `decoder_resnets` blocks at each level but the picture's, which has one, and latents that are not scaled (1'000'000).
 struct VaeConfig {
   VaeKind kind = VaeKind::autoencoder_kl;
   std::size_t height = 512, width = 512;  // of the picture
   std::size_t latent_channels = 4;
   std::size_t patch = 1;
+  std::size_t decoder_patch = 0;  // 0: as `patch`; else that, or a power of two times it
   std::size_t levels = 4;
   std::array<std::size_t, 4> encoder_channels{128, 256, 512, 512};  // from the picture's side
-  std::array<std::size_t, 4> decoder_channels{128, 256, 512, 512};  // from the picture's side as well; run reversed
+  std::array<std::size_t, 4> decoder_channels{128, 256, 512, 512};  // from the decoder's end as well; run reversed
   std::size_t encoder_resnets = 2, decoder_resnets = 3;             // per level
   bool middle = true;                                               // the block pair at the latent resolution
+  bool decoder_middle = true;                                       // whether the decoder has it, where `middle` says so
   bool middle_attention = true;                                     // its single-head attention
   bool quant_conv = true;                                           // 1x1 convolutions around the latents
+  SeparableConfig decoder_separable{};                              // of the decoder's residual blocks but the middle's
   bool separable_samplers = false;                                  // of the decoder's up-sampling convolutions
   std::size_t groups = 32;                   // 0: no normalization (TAESD): cheaper, and flat colours stay exact
   std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
 };
+
+// The decoder's, and how many levels it has: one less for each doubling of its patch.
+constexpr std::size_t decoder_patch(const VaeConfig& c) { return c.decoder_patch == 0 ? c.patch : c.decoder_patch; }
+constexpr std::size_t decoder_levels(const VaeConfig& c) {
+  std::size_t levels = c.levels;
+  for (std::size_t patch = decoder_patch(c); patch > c.patch && levels > 1; patch /= 2) --levels;
+  return levels;
+}
 
 // The text transformer of CLIP: pre-norm layers; the last hidden state, normed, is the UNet's context.
 struct TextEncoderConfig {

@@ -91,15 +91,18 @@ template <VaeConfig C>
 struct ValidVae {
   static_assert(C.levels >= 1 && C.levels <= 4, "mobilediffusion: a VAE has 1 to 4 levels; change `levels`");
   static_assert(C.patch == 1 || C.patch == 2 || C.patch == 4, "mobilediffusion: the VAE's patch is 1, 2 or 4; change `patch`");
+  static_assert(
+      C.decoder_patch == 0 || C.decoder_patch == C.patch << (C.levels - decoder_levels(C)),
+      "mobilediffusion: the decoder's patch is the VAE's or twice, four or eight times that, with a level left below it; "
+      "change `decoder_patch` or `levels`");
   static constexpr std::size_t factor = C.patch << (C.levels - 1);
   static_assert(C.height % factor == 0 && C.width % factor == 0,
                 "mobilediffusion: the picture must be divisible by the VAE's down-sampling, patch * 2^(levels-1); change "
                 "`height` or `width`");
   static constexpr bool widths() {
+    const auto valid = [](std::size_t channels) { return channels > 0 && (C.groups == 0 || channels % C.groups == 0); };
     for (std::size_t l = 0; l < C.levels; ++l)
-      if (C.encoder_channels[l] == 0 || C.decoder_channels[l] == 0 ||
-          (C.groups > 0 && (C.encoder_channels[l] % C.groups != 0 || C.decoder_channels[l] % C.groups != 0)))
-        return false;
+      if (!valid(C.encoder_channels[l]) || (l < decoder_levels(C) && !valid(C.decoder_channels[l]))) return false;
     return true;
   }
   static_assert(widths(),
@@ -113,9 +116,11 @@ struct ValidVae {
                 "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
   static_assert(C.latent_channels >= 1, "mobilediffusion: latents need at least one channel; change `latent_channels`");
   static constexpr bool tiny = C.kind == VaeKind::autoencoder_tiny;
-  static_assert(!tiny || (C.patch == 1 && !C.middle && !C.quant_conv && !C.separable_samplers && C.groups == 0),
-                "mobilediffusion: a tiny autoencoder has convolutions and ReLU alone; set `patch` to 1, `groups` to 0, and clear "
-                "`middle`, `middle_attention`, `quant_conv` and `separable_samplers`");
+  static constexpr bool separable = C.separable_samplers || C.decoder_separable.conv1 || C.decoder_separable.conv2;
+  static_assert(!tiny || (C.patch == 1 && decoder_patch(C) == 1 && !C.middle && !C.quant_conv && !separable && C.groups == 0),
+                "mobilediffusion: a tiny autoencoder has convolutions and ReLU alone; set `patch` to 1, `decoder_patch` and "
+                "`groups` to 0, and clear `middle`, `middle_attention`, `quant_conv`, `decoder_separable` and "
+                "`separable_samplers`");
   static constexpr bool one_width() {
     for (std::size_t l = 0; l < C.levels; ++l)
       if (C.encoder_channels[l] != C.encoder_channels[0] || C.decoder_channels[l] != C.decoder_channels[0]) return false;

@@ -128,6 +128,10 @@ class Vae {
   static constexpr std::size_t picture_channels = 3 * C.patch * C.patch;
   static constexpr std::size_t low = C.levels - 1, low_height = top_height >> low, low_width = top_width >> low;
   static constexpr std::size_t top_pixels = top_height * top_width, low_pixels = low_height * low_width;
+  // Where the decoder ends.
+  static constexpr std::size_t end_patch = decoder_patch(C), end_levels = decoder_levels(C);
+  static constexpr std::size_t end_height = C.height / end_patch, end_width = C.width / end_patch;
+  static constexpr std::size_t end_pixels = end_height * end_width;
 
   static constexpr StageSpec down_spec(std::size_t l) {
     return {.height = top_height >> l,
@@ -141,13 +145,15 @@ class Vae {
             .pad_end = true};
   }
   static constexpr StageSpec up_spec(std::size_t l) {
-    return {.height = top_height >> l,
-            .width = top_width >> l,
-            .in = C.decoder_channels[l == low ? low : l + 1],
+    return {.height = end_height >> l,
+            .width = end_width >> l,
+            .in = C.decoder_channels[l + 1 == end_levels ? l : l + 1],
             .channels = C.decoder_channels[l],
             .resnets = C.decoder_resnets,
             .groups = C.groups,
             .time_width = 0,
+            .separable1 = C.decoder_separable.conv1,
+            .separable2 = C.decoder_separable.conv2,
             .sampler = l > 0,
             .separable_sampler = C.separable_samplers};
   }
@@ -310,14 +316,16 @@ class Vae {
   // Latents [batch][latent pixels][latent_channels], already divided by `scaling` -> picture [batch][height][width][3].
   struct Decoder {
     template <std::size_t J>  // from the lowest resolution
-    using Up = UpStage<up_spec(low - J)>;
-    static constexpr std::size_t top = C.decoder_channels[0], bottom = C.decoder_channels[low];
+    using Up = UpStage<up_spec(end_levels - 1 - J)>;
+    static constexpr std::size_t top = C.decoder_channels[0], bottom = C.decoder_channels[end_levels - 1];
+    static constexpr bool has_middle = C.middle && C.decoder_middle;
     using PostQuant = Linear<LinearSpec{.in = C.latent_channels, .out = C.latent_channels, .conv = true}>;
     using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = bottom, .height = low_height, .width = low_width}>;
-    using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, C.groups, C.middle_attention}>;
+    using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, C.groups, has_middle&& C.middle_attention}>;
     using NormOut =
-        GroupNorm<GroupNormSpec{.channels = top, .groups = C.groups, .pixels = top_pixels, .activation = Activation::silu}>;
-    using ConvOut = Convolution<ConvolutionSpec{.in = top, .out = picture_channels, .height = top_height, .width = top_width}>;
+        GroupNorm<GroupNormSpec{.channels = top, .groups = C.groups, .pixels = end_pixels, .activation = Activation::silu}>;
+    using ConvOut =
+        Convolution<ConvolutionSpec{.in = top, .out = 3 * end_patch* end_patch, .height = end_height, .width = end_width}>;
     template <class I>
     struct Tuples;
     template <std::size_t... J>
@@ -325,10 +333,10 @@ class Vae {
       using Weights = std::tuple<typename Up<J>::Weights...>;
       using Saved = std::tuple<typename Up<J>::Saved...>;
     };
-    using All = Tuples<std::make_index_sequence<C.levels>>;
+    using All = Tuples<std::make_index_sequence<end_levels>>;
     struct Weights {
       typename ConvIn::Weights conv_in;
-      std::conditional_t<C.middle, typename Middle::Weights, Absent> mid_block;
+      std::conditional_t<has_middle, typename Middle::Weights, Absent> mid_block;
       typename All::Weights up_blocks;
       typename NormOut::Weights conv_norm_out;
       typename ConvOut::Weights conv_out;
@@ -343,15 +351,15 @@ class Vae {
     };
     static constexpr std::size_t macs = [] {
       std::size_t total =
-          ConvIn::macs + ConvOut::macs + (C.middle ? Middle::macs : 0) + (C.quant_conv ? PostQuant::macs(low_pixels) : 0);
-      unroll<C.levels>([&]<std::size_t J>(Index<J>) { total += Up<J>::macs; });
+          ConvIn::macs + ConvOut::macs + (has_middle ? Middle::macs : 0) + (C.quant_conv ? PostQuant::macs(low_pixels) : 0);
+      unroll<end_levels>([&]<std::size_t J>(Index<J>) { total += Up<J>::macs; });
       return total;
     }();
     static constexpr RelayPlan relay = [] {
       RelayPlan r;
       r.add(low_pixels * bottom);
-      if (C.middle) r.add(low_pixels * bottom);
-      unroll<C.levels>([&]<std::size_t J>(Index<J>) { r.add(Up<J>::output_floats); });
+      if (has_middle) r.add(low_pixels * bottom);
+      unroll<end_levels>([&]<std::size_t J>(Index<J>) { r.add(Up<J>::output_floats); });
       return r;
     }();
     static constexpr std::size_t stack_floats(Plan plan, std::size_t batch) {
@@ -359,26 +367,26 @@ class Vae {
       if (C.quant_conv) p.take(batch * latent_floats);
       relay.begin(p, batch);
       relay.output(p, batch * low_pixels * bottom).part(ConvIn::stack_floats(plan, batch));
-      if constexpr (C.middle) relay.output(p, batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
-      unroll<C.levels>(
+      if constexpr (has_middle) relay.output(p, batch * low_pixels * bottom).part(Middle::stack_floats(plan, batch));
+      unroll<end_levels>(
           [&]<std::size_t J>(Index<J>) { relay.output(p, batch * Up<J>::output_floats).part(Up<J>::stack_floats(plan, batch)); });
-      p.take(batch * top_pixels * top).take(NormOut::stack_floats(batch));
-      if (C.patch > 1) p.take(batch * picture_floats);
+      p.take(batch * end_pixels * top).take(NormOut::stack_floats(batch));
+      if (end_patch > 1) p.take(batch * picture_floats);
       p.part(ConvOut::stack_floats(plan, batch));
       return p.peak;
     }
     static constexpr std::size_t backward_floats(std::size_t batch) {
-      const std::size_t top_floats = batch * top_pixels * top;
+      const std::size_t top_floats = batch * end_pixels * top;
       Planned p{Plan::inference}, out{Plan::inference};
       p.take(top_floats);
-      if (C.patch > 1) out.take(batch * picture_floats);
+      if (end_patch > 1) out.take(batch * picture_floats);
       out.take(top_floats).part(ConvOut::backward_floats(batch)).part(NormOut::backward_floats(batch, false));
       p.part(out.peak);
-      unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
-        constexpr StageSpec spec = up_spec(low - J);
+      unroll_reversed<end_levels>([&]<std::size_t J>(Index<J>) {
+        constexpr StageSpec spec = up_spec(end_levels - 1 - J);
         p.take(batch * spec.height * spec.width * spec.in).part(Up<J>::backward_floats(batch));
       });
-      if constexpr (C.middle) p.take(batch * low_pixels * bottom).part(Middle::backward_floats(batch));
+      if constexpr (has_middle) p.take(batch * low_pixels * bottom).part(Middle::backward_floats(batch));
       if (C.quant_conv) p.take(batch * latent_floats);
       return p.part(ConvIn::backward_floats(batch)).peak;
     }
@@ -393,22 +401,22 @@ class Vae {
       Relay memory(c, relay);
       float* h = memory.output(c.batch * low_pixels * bottom);
       ConvIn::forward(c, w.conv_in, z, h, s.conv_in);
-      if constexpr (C.middle) {
+      if constexpr (has_middle) {
         float* out = memory.output(c.batch * low_pixels * bottom);
         Middle::forward(c, w.mid_block, h, out, s.middle);
         h = out;
       }
-      unroll<C.levels>([&]<std::size_t J>(Index<J>) {
+      unroll<end_levels>([&]<std::size_t J>(Index<J>) {
         float* out = memory.output(c.batch * Up<J>::output_floats);
         Up<J>::forward(c, std::get<J>(w.up_blocks), h, nullptr, nullptr, nullptr, out, std::get<J>(s.up));
         h = out;
       });
-      float* n = c.stack.take(c.batch * top_pixels * top);
+      float* n = c.stack.take(c.batch * end_pixels * top);
       NormOut::forward(c, w.conv_norm_out, h, n, s.norm_out, transformer_epsilon);
-      if constexpr (C.patch > 1) {
+      if constexpr (end_patch > 1) {
         float* shuffled = c.stack.take(c.batch * picture_floats);
         ConvOut::forward(c, w.conv_out, n, shuffled, s.conv_out);
-        kernels::pixel_shuffle(c.executor, shuffled, y, c.batch, C.height, C.width, 3, C.patch);
+        kernels::pixel_shuffle(c.executor, shuffled, y, c.batch, C.height, C.width, 3, end_patch);
       } else {
         ConvOut::forward(c, w.conv_out, n, y, s.conv_out);
       }
@@ -417,26 +425,26 @@ class Vae {
     static void backward(Context& c, const Weights& w, const Weights& g, const auto& post_quant, const auto& g_post_quant,
                          const Saved& s, const float* dy, float* dz) {
       Scope scope(c.stack);
-      float* d = c.stack.take(c.batch * top_pixels * top);
+      float* d = c.stack.take(c.batch * end_pixels * top);
       {
         Scope inner(c.stack);
-        if constexpr (C.patch > 1) {
+        if constexpr (end_patch > 1) {
           float* unshuffled = c.stack.take(c.batch * picture_floats);
-          kernels::pixel_unshuffle(c.executor, dy, unshuffled, c.batch, C.height, C.width, 3, C.patch);
+          kernels::pixel_unshuffle(c.executor, dy, unshuffled, c.batch, C.height, C.width, 3, end_patch);
           dy = unshuffled;
         }
-        float* dn = c.stack.take(c.batch * top_pixels * top);
+        float* dn = c.stack.take(c.batch * end_pixels * top);
         ConvOut::backward(c, w.conv_out, g.conv_out, s.conv_out, dy, dn);
         NormOut::backward(c, w.conv_norm_out, g.conv_norm_out, s.norm_out, dn, d, false);
       }
-      unroll_reversed<C.levels>([&]<std::size_t J>(Index<J>) {
-        constexpr StageSpec spec = up_spec(low - J);
+      unroll_reversed<end_levels>([&]<std::size_t J>(Index<J>) {
+        constexpr StageSpec spec = up_spec(end_levels - 1 - J);
         float* below = c.stack.take(c.batch * spec.height * spec.width * spec.in);
         Up<J>::backward(c, std::get<J>(w.up_blocks), std::get<J>(g.up_blocks), std::get<J>(s.up), d, below, nullptr, nullptr,
                         nullptr);
         d = below;
       });
-      if constexpr (C.middle) {
+      if constexpr (has_middle) {
         float* below = c.stack.take(c.batch * low_pixels * bottom);
         Middle::backward(c, w.mid_block, g.mid_block, s.middle, d, below);
         d = below;

@@ -17,6 +17,7 @@
 #include "../models/vae.hpp"
 #include "initialize.hpp"
 #include "passes.hpp"
+#include "reconstruction_loss.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::train {
 
@@ -182,7 +183,11 @@ class VaeTrainer {
     stack.keep(false);
 
     float *dy = stack.take(pixels), *dz = stack.take(n), *d_moments = stack.take(2 * n);
-    reconstruction(ex, pictures, y, dy, losses);
+    const ReconstructionSums sums = reconstruction_loss<C.height, C.width>(
+        ex, {.absolute = options_.absolute, .edges = options_.edges, .squared = options_.squared}, pictures, y, batch,
+        options_.batch, dy);
+    losses.reconstruction = sums.loss;
+    losses.squared = sums.squared;
     Model::decode_backward(c, state.weights, gradients, decoder, dy, dz);
     const float per_latent = options_.kl / static_cast<float>(options_.batch * latents);
     each_latent(batch, moments, [&](std::size_t i, float mean, float log_variance) {
@@ -204,42 +209,6 @@ class VaeTrainer {
     for (std::size_t p = 0; p < batch * latents / channels; ++p)
       for (std::size_t k = 0; k < channels; ++k)
         f(p * channels + k, moments[p * 2 * channels + k], std::clamp(moments[p * 2 * channels + channels + k], -30.0f, 20.0f));
-  }
-
-  // Loss and its gradient: absolute and squared error, and absolute error of the differences between neighbours.
-  void reconstruction(const Executor& ex, const float* x, const float* y, float* dy, Losses& losses) const {
-    const std::size_t batch = options_.micro_batch;
-    const float unit = 1.0f / static_cast<float>(options_.batch * picture);
-    std::vector<double> loss(batch), square(batch);
-    ex.parallel_for(batch, 1, [&](std::size_t begin, std::size_t end, int) {
-      const auto sign = [](float v) { return v > 0 ? 1.0f : v < 0 ? -1.0f : 0.0f; };
-      constexpr std::size_t row = C.width * 3;
-      for (std::size_t b = begin; b < end; ++b) {
-        const float *xb = x + b * picture, *yb = y + b * picture;
-        float* d = dy + b * picture;
-        double sum1 = 0, sum2 = 0, sum_edges = 0;
-        for (std::size_t i = 0; i < picture; ++i) {
-          const float e = yb[i] - xb[i];
-          sum1 += static_cast<double>(std::fabs(e));
-          sum2 += static_cast<double>(e * e);
-          d[i] = unit * (options_.absolute * sign(e) + 2.0f * options_.squared * e);
-        }
-        const auto edge = [&](std::size_t i, std::size_t j) {
-          const float e = (yb[j] - xb[j]) - (yb[i] - xb[i]), g = unit * options_.edges * sign(e);
-          sum_edges += static_cast<double>(std::fabs(e));
-          d[j] += g;
-          d[i] -= g;
-        };
-        for (std::size_t i = 0; i < C.height; ++i)
-          for (std::size_t j = 0; j + 3 < row; ++j) edge(i * row + j, i * row + j + 3);
-        for (std::size_t i = 0; i + 1 < C.height; ++i)
-          for (std::size_t j = 0; j < row; ++j) edge(i * row + j, (i + 1) * row + j);
-        loss[b] = static_cast<double>(options_.absolute) * sum1 + static_cast<double>(options_.squared) * sum2 +
-                  static_cast<double>(options_.edges) * sum_edges;
-        square[b] = sum2;
-      }
-    });
-    for (std::size_t b = 0; b < batch; ++b) losses.reconstruction += loss[b], losses.squared += square[b];
   }
 
   const Executor& ex_;
