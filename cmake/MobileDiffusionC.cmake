@@ -7,7 +7,11 @@ set(dispatch ON)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")  # the kernels of all sets take minutes to compile then
   set(dispatch OFF)
 endif()
-option(MOBILEDIFFUSION_C_DISPATCH "The C library has kernels for many processors, and is three times as large; OFF: those of CMAKE_CXX_FLAGS" ${dispatch})
+option(MOBILEDIFFUSION_C_DISPATCH "The C library has kernels for several instruction sets; OFF: those of CMAKE_CXX_FLAGS" ${dispatch})
+# By default what has not the same registers and products as another; AMX, bf16's products and the 8-bit ones of AVX2 are left out,
+# each of which makes the library a fifth larger.
+set(MOBILEDIFFUSION_C_INSTRUCTION_SETS baseline avx2 avx512_vnni dotprod i8mm CACHE STRING
+  "Of the instruction sets of include/mobilediffusion/simd/isa.hpp those that the C library has kernels for, or `all`")
 include(GNUInstallDirs)
 
 # The unit, once for both libraries; for size, since what takes time are kernels.
@@ -26,21 +30,36 @@ endif()
 set(kernels "")
 set(count 1)
 if(MOBILEDIFFUSION_C_DISPATCH)
-  if(NOT TARGET mobilediffusion_dispatch)
-    _mobilediffusion_build_kernels()
-  endif()
-  get_property(isas GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS)
-  list(LENGTH isas count)
+  _mobilediffusion_find_instruction_sets()
+  get_property(possible GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS)
+  list(LENGTH possible count)
 endif()
 if(count GREATER 1)
-  target_link_libraries(mobilediffusion_c_objects PRIVATE mobilediffusion_dispatch)
-  list(TRANSFORM isas PREPEND mobilediffusion_kernels_ OUTPUT_VARIABLE kernels)
+  set(isas "")
+  foreach(isa IN LISTS possible)
+    if(isa IN_LIST MOBILEDIFFUSION_C_INSTRUCTION_SETS OR MOBILEDIFFUSION_C_INSTRUCTION_SETS STREQUAL "all")
+      list(APPEND isas ${isa})
+    endif()
+  endforeach()
+  if(NOT isas)
+    message(FATAL_ERROR "MOBILEDIFFUSION_C_INSTRUCTION_SETS: expected some of ${possible}, or all, found ${MOBILEDIFFUSION_C_INSTRUCTION_SETS}")
+  endif()
+  foreach(isa IN LISTS isas)
+    _mobilediffusion_set_library(${isa} ${count})
+    list(APPEND kernels mobilediffusion_kernels_${isa})
+  endforeach()
+  list(LENGTH isas count)
+  list(TRANSFORM isas REPLACE "(.+)" "MOBILEDIFFUSION_ROW(\\1)" OUTPUT_VARIABLE rows)
+  list(JOIN rows " " rows)
+  target_compile_definitions(mobilediffusion_c_objects PRIVATE MOBILEDIFFUSION_DISPATCH=${count} "MOBILEDIFFUSION_BUILT_ISAS=${rows}")
 else()  # its own, since our programs' are for this machine
   target_sources(mobilediffusion_c_objects PRIVATE "${folder}/mobilediffusion_kernels.cpp")
   target_compile_definitions(mobilediffusion_c_objects PRIVATE MOBILEDIFFUSION_DISPATCH=1)
   set_property(SOURCE "${folder}/mobilediffusion_kernels.cpp" APPEND PROPERTY COMPILE_DEFINITIONS
     MOBILEDIFFUSION_ISA=compiled MOBILEDIFFUSION_LIBRARIES=1)
 endif()
+
+set_property(GLOBAL PROPERTY MOBILEDIFFUSION_C_SETS ${count})
 
 # For who links the static one by a compiler of C.
 set(c_runtime stdc++)
@@ -114,7 +133,7 @@ if(NOT BUILD_SHARED_LIBS)
     set(objects "")
     foreach(library IN LISTS kernels)
       add_dependencies(mobilediffusion_c_static ${library})
-      list(APPEND objects "$<TARGET_FILE:${library}>.o")  # one with a single symbol, by _mobilediffusion_hide_symbols
+      list(APPEND objects "$<TARGET_FILE:${library}>.o")  # one with two symbols, by _mobilediffusion_hide_symbols
     endforeach()
     add_custom_command(TARGET mobilediffusion_c_static POST_BUILD
       COMMAND "${CMAKE_AR}" qs $<TARGET_FILE:mobilediffusion_c_static> ${objects} VERBATIM)

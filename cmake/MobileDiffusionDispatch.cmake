@@ -8,10 +8,11 @@
 # mobilediffusion_dispatch(<target>): the target's kernels are those of the best instruction set of the machine that it runs on.
 #
 # On x86-64 and 64-bit ARM the kernels are compiled once for each set of include/mobilediffusion/simd/isa.hpp, each into a library
-# with one symbol, its table; kernels/dispatch.hpp chooses among them at the first call. The target itself needs no -m flags.
-# Elsewhere, and where the tools lack, they are compiled once, for the flags of the directory.
+# with two symbols, the tables of what draws and of what only training calls; kernels/dispatch.hpp chooses among them at the first
+# call. The target itself needs no -m flags. Elsewhere, and where the tools lack, they are compiled once, for the flags of the
+# directory.
 #
-# Why one symbol: a function of a header that every library contains (std::to_string, a template of the kernels) is one function
+# Why no others: a function of a header that every library contains (std::to_string, a template of the kernels) is one function
 # to the linker, which keeps any of them. It must not keep one with AVX-512 for a machine without. So the libraries' common
 # symbols become local before anybody links them. A namespace for each instruction set would not reach the standard library's.
 
@@ -53,19 +54,21 @@ function(_mobilediffusion_bodies_library library)
   set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
-# A library whose table is mobilediffusion_kernels_<isa>.
+# Each function and table in a section of its own, so that a program linked with --gc-sections keeps what it calls.
+# A library whose tables are mobilediffusion_kernels_<isa> and mobilediffusion_training_kernels_<isa>.
 function(_mobilediffusion_kernel_library library isa count)
   add_library(${library} STATIC "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/mobilediffusion_kernels.cpp")
   target_link_libraries(${library} PRIVATE mobilediffusion::mobilediffusion)
   target_compile_definitions(${library} PRIVATE MOBILEDIFFUSION_ISA=${isa} MOBILEDIFFUSION_LIBRARIES=${count})
   if(NOT MSVC)
-    target_compile_options(${library} PRIVATE "$<$<OR:$<CONFIG:Debug>,$<CONFIG:>>:-O2>")
+    target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections "$<$<OR:$<CONFIG:Debug>,$<CONFIG:>>:-O2>")
   endif()
   set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
 endfunction()
 
-# The names and what they may use: as simd::Isa and simd::supported() have them.
-function(_mobilediffusion_build_kernels)
+# Properties: MOBILEDIFFUSION_INSTRUCTION_SETS, those that can be built beside each other, named as in simd::Isa, or `compiled`;
+# for each MOBILEDIFFUSION_FLAGS_<isa>, what simd::supported() asks for; MOBILEDIFFUSION_LINKER.
+function(_mobilediffusion_find_instruction_sets)
   set(isas compiled)
   set(sets "")
   # Each set's flags follow the directory's -march, which the first of them replaces.
@@ -78,6 +81,7 @@ function(_mobilediffusion_build_kernels)
     set(flags_avx512_vnni ${flags_avx512} -mavx512vnni)
     set(flags_avx512_bf16_vnni ${flags_avx512_vnni} -mavx512bf16)
     set(flags_amx ${flags_avx512_bf16_vnni} -mamx-tile -mamx-bf16 -mamx-int8)
+    list(APPEND flags_baseline -O2)  # for size: no processor since 2015 runs it
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
     set(sets baseline dotprod i8mm)
     set(flags_baseline -march=armv8-a)
@@ -93,32 +97,46 @@ function(_mobilediffusion_build_kernels)
     endif()
   endif()
   set_property(GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS ${isas})
-  set_property(GLOBAL PROPERTY MOBILEDIFFUSION_AMX_STAND_IN_FLAGS ${flags_avx512_bf16_vnni} -DMOBILEDIFFUSION_AMX_STAND_IN)
   set_property(GLOBAL PROPERTY MOBILEDIFFUSION_LINKER "${linker}")
-  list(LENGTH isas count)
+  foreach(isa IN LISTS isas)
+    set_property(GLOBAL PROPERTY MOBILEDIFFUSION_FLAGS_${isa} ${flags_${isa}})
+  endforeach()
+endfunction()
 
+# mobilediffusion_kernels_<isa>, one of `count` beside each other.
+function(_mobilediffusion_set_library isa count)
+  set(library mobilediffusion_kernels_${isa})
+  if(TARGET ${library})
+    return()
+  endif()
+  _mobilediffusion_kernel_library(${library} ${isa} ${count})
+  if(count GREATER 1)
+    get_property(flags GLOBAL PROPERTY MOBILEDIFFUSION_FLAGS_${isa})
+    target_compile_options(${library} PRIVATE ${flags})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # a fifth of the size; the vectors are ours, so no time
+      target_compile_options(${library} PRIVATE -fno-unswitch-loops -fno-tree-loop-vectorize)
+    endif()
+    _mobilediffusion_hide_symbols(${library} ${isa})
+  endif()
+endfunction()
+
+function(_mobilediffusion_build_kernels)
+  _mobilediffusion_find_instruction_sets()
+  get_property(isas GLOBAL PROPERTY MOBILEDIFFUSION_INSTRUCTION_SETS)
+  list(LENGTH isas count)
   add_library(mobilediffusion_dispatch INTERFACE)
   target_compile_definitions(mobilediffusion_dispatch INTERFACE MOBILEDIFFUSION_DISPATCH=${count})
   _mobilediffusion_bodies_library(mobilediffusion_bodies_dispatch)
   target_link_libraries(mobilediffusion_dispatch INTERFACE mobilediffusion_bodies_dispatch mobilediffusion::mobilediffusion)
-
   foreach(isa IN LISTS isas)
-    set(library mobilediffusion_kernels_${isa})
-    if(NOT TARGET ${library})
-      _mobilediffusion_kernel_library(${library} ${isa} ${count})
-    endif()
-    target_compile_options(${library} PRIVATE ${flags_${isa}})
-    target_link_libraries(mobilediffusion_dispatch INTERFACE ${library})
-    if(count EQUAL 1)
-      continue()
-    endif()
-
-    _mobilediffusion_hide_symbols(${library} ${isa} "${linker}")
+    _mobilediffusion_set_library(${isa} ${count})
+    target_link_libraries(mobilediffusion_dispatch INTERFACE mobilediffusion_kernels_${isa})
   endforeach()
 endfunction()
 
-# Makes all but the library's table local.
-function(_mobilediffusion_hide_symbols library isa linker)
+# Makes all but the library's tables local.
+function(_mobilediffusion_hide_symbols library isa)
+  get_property(linker GLOBAL PROPERTY MOBILEDIFFUSION_LINKER)
   target_compile_options(${library} PRIVATE -fno-lto)  # bytecode has no symbols to hide
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${library} PRIVATE -fno-gnu-unique)  # objcopy leaves symbols of that kind global
@@ -128,7 +146,8 @@ function(_mobilediffusion_hide_symbols library isa linker)
   set(archive "$<TARGET_FILE:${library}>")
   add_custom_command(TARGET ${library} POST_BUILD
     COMMAND "${linker}" -r --force-group-allocation -o "${archive}.o" --whole-archive "${archive}"
-    COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=mobilediffusion_kernels_${isa} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
+    COMMAND "${CMAKE_OBJCOPY}" --keep-global-symbol=mobilediffusion_kernels_${isa}
+      --keep-global-symbol=mobilediffusion_training_kernels_${isa} --keep-global-symbol=_ZTIN15mobilediffusion5ErrorE
       --keep-global-symbol=_ZTSN15mobilediffusion5ErrorE "${archive}.o"
     COMMAND "${CMAKE_COMMAND}" -E rm "${archive}"
     COMMAND "${CMAKE_AR}" qcs "${archive}" "${archive}.o"

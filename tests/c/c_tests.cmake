@@ -20,11 +20,13 @@ target_link_libraries(tests_c_draw PRIVATE mobilediffusion::c_static)
 set_target_properties(tests_c_draw PROPERTIES LINKER_LANGUAGE CXX)
 add_test(NAME c.api COMMAND tests_c "${model}" "${CMAKE_CURRENT_BINARY_DIR}/c_scratch")
 
+get_property(c_sets GLOBAL PROPERTY MOBILEDIFFUSION_C_SETS)
+
 # Both in one process: the C++ one by the same kernels.
 add_executable(tests_c_same_bytes c/same_bytes.cpp)
 target_link_libraries(tests_c_same_bytes PRIVATE mobilediffusion::c)
 target_compile_options(tests_c_same_bytes PRIVATE -Wall -Wextra "$<$<CONFIG:Release>:-O1>")
-if(MOBILEDIFFUSION_C_DISPATCH AND TARGET mobilediffusion_kernels_baseline)
+if(c_sets GREATER 1)
   mobilediffusion_dispatch(tests_c_same_bytes)
 else()
   target_link_libraries(tests_c_same_bytes PRIVATE mobilediffusion::mobilediffusion)
@@ -61,7 +63,7 @@ add_test(NAME c.header.c++ COMMAND ${CMAKE_CXX_COMPILER} -std=c++11 ${strict} -f
 if(CMAKE_NM AND CMAKE_STRIP AND CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
   add_test(NAME c.library
     COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D STRIP=${CMAKE_STRIP} -D "SHARED=$<TARGET_FILE:mobilediffusion_c>"
-      -D "HEADER=${PROJECT_SOURCE_DIR}/include/mobilediffusion/c_api.h" -D BUILD_TYPE=$<CONFIG> -D DISPATCH=${MOBILEDIFFUSION_C_DISPATCH}
+      -D "HEADER=${PROJECT_SOURCE_DIR}/include/mobilediffusion/c_api.h" -D BUILD_TYPE=$<CONFIG> -D SETS=${c_sets}
       -D "OUT=${CMAKE_CURRENT_BINARY_DIR}/c_library" -P "${CMAKE_CURRENT_SOURCE_DIR}/c/library.cmake")
 endif()
 

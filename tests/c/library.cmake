@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The shared library exports what the header declares and nothing else, and is as small as promised.
-# NM, STRIP: tools; SHARED: the library; HEADER; BUILD_TYPE; DISPATCH: whether it has kernels for many processors; OUT: a folder.
+# NM, STRIP: tools; SHARED: the library; HEADER; BUILD_TYPE; SETS: how many instruction sets it has kernels for; OUT: a folder.
 file(STRINGS "${HEADER}" lines)
 string(REGEX MATCHALL "MOBILEDIFFUSION_API [a-z][^;(]*\\(" declared "${lines}")
 list(TRANSFORM declared REPLACE ".*[ *]([a-z_]+)\\($" "\\1")
@@ -20,12 +20,21 @@ if(BUILD_TYPE STREQUAL "Release")
   file(MAKE_DIRECTORY "${OUT}")
   execute_process(COMMAND "${STRIP}" -o "${OUT}/stripped.so" "${SHARED}" COMMAND_ERROR_IS_FATAL ANY)
   file(SIZE "${OUT}/stripped.so" size)
-  set(most 1500000)
-  if(DISPATCH)
-    set(most 4500000)
+  set(most 1100000)
+  if(SETS GREATER 3)
+    set(most 2800000)
+  elseif(SETS GREATER 1)
+    set(most 1500000)
   endif()
-  message(STATUS "${size} bytes")
+  message(STATUS "${size} bytes, ${SETS} instruction sets")
   if(size GREATER most)
     message(FATAL_ERROR "expected at most ${most} bytes, found ${size}")
   endif()
+endif()
+
+# Nothing in it trains.
+execute_process(COMMAND "${NM}" --defined-only "${SHARED}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCH "7kernels[A-Za-z0-9_]*_backward|mobilediffusion_training_kernels" training "${symbols}")
+if(training)
+  message(FATAL_ERROR "expected no kernel of training, found one: ...${training}")
 endif()

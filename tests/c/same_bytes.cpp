@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/pipeline.hpp>
@@ -24,6 +25,8 @@ struct Case {
 
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
+  // The library has fewer instruction sets than this program may have.
+  setenv("MOBILEDIFFUSION_ISA", mobilediffusion_instruction_set(), 1);
   Painter painter(argv[1]);
   mobilediffusion_error error{};
   mobilediffusion_model* model = nullptr;

@@ -4,29 +4,36 @@
 // The environment variable MOBILEDIFFUSION_ISA forces one of simd::isa_names, for tests.
 #pragma once
 
+// MOBILEDIFFUSION_DISPATCH: how many libraries there are. MOBILEDIFFUSION_BUILT_ISAS: which, each as MOBILEDIFFUSION_ROW(name),
+// where they are not those of every simd::Isa.
 #if !defined(MOBILEDIFFUSION_DISPATCH)
-#define MOBILEDIFFUSION_DISPATCH 1  // how many libraries there are: every simd::Isa, or the one that was compiled
+#define MOBILEDIFFUSION_DISPATCH 1
 #endif
 
 #include "../core/begin.hpp"
 
 #include <cstddef>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 
 #include "../core/error.hpp"
 #include "../simd/isa.hpp"
 #include "entries.hpp"
 
+#if MOBILEDIFFUSION_DISPATCH == 1 && !defined(MOBILEDIFFUSION_BUILT_ISAS)
+#define MOBILEDIFFUSION_BUILT_ISAS MOBILEDIFFUSION_ROW(compiled)
+#elif !defined(MOBILEDIFFUSION_BUILT_ISAS)
+#define MOBILEDIFFUSION_BUILT_ISAS MOBILEDIFFUSION_ISAS(MOBILEDIFFUSION_ROW)
+#endif
+
 // Symbols of the libraries that CMake's functions link: their only ones.
 extern "C" {
-#if MOBILEDIFFUSION_DISPATCH > 1
-#define MOBILEDIFFUSION_ROW(isa) extern const mobilediffusion::kernels::Table mobilediffusion_kernels_##isa;
-MOBILEDIFFUSION_ISAS(MOBILEDIFFUSION_ROW)
+#define MOBILEDIFFUSION_ROW(isa)                                              \
+  extern const mobilediffusion::kernels::Table mobilediffusion_kernels_##isa; \
+  extern const mobilediffusion::kernels::TrainingTable mobilediffusion_training_kernels_##isa;
+MOBILEDIFFUSION_BUILT_ISAS
 #undef MOBILEDIFFUSION_ROW
-#else
-extern const mobilediffusion::kernels::Table mobilediffusion_kernels_compiled;
-#endif
 }
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
@@ -38,20 +45,13 @@ struct Built {
   const Table* table;
 };
 
-static_assert(MOBILEDIFFUSION_DISPATCH == 1 || MOBILEDIFFUSION_DISPATCH == simd::isa_count,
-              "mobilediffusion: MOBILEDIFFUSION_DISPATCH is a number that mobilediffusion_dispatch() of CMake sets");
-
 // The best of what was built and runs here, or the forced one. Throws Error if that is not among them.
 inline Built choose(const char* forced) {
-  const Table* const tables[] = {
-#if MOBILEDIFFUSION_DISPATCH > 1
 #define MOBILEDIFFUSION_ROW(isa) &mobilediffusion_kernels_##isa,
-    MOBILEDIFFUSION_ISAS(MOBILEDIFFUSION_ROW)
+  const Table* const tables[] = {MOBILEDIFFUSION_BUILT_ISAS};
 #undef MOBILEDIFFUSION_ROW
-#else
-    &mobilediffusion_kernels_compiled
-#endif
-  };
+  static_assert(std::size(tables) == MOBILEDIFFUSION_DISPATCH,
+                "mobilediffusion: MOBILEDIFFUSION_DISPATCH is a number that mobilediffusion_dispatch() of CMake sets");
   Built best{nullptr, nullptr};
   std::string choices;
   const bool free = forced == nullptr || *forced == '\0';
@@ -75,6 +75,19 @@ inline const Built& chosen() {
   return once;
 }
 
+// Referred to by programs that train, alone: see Table.
+inline const TrainingTable& training(simd::Isa isa) {
+#define MOBILEDIFFUSION_ROW(isa) &mobilediffusion_training_kernels_##isa,
+  for (const TrainingTable* const table : {MOBILEDIFFUSION_BUILT_ISAS})
+#undef MOBILEDIFFUSION_ROW
+    if (table->isa == isa) return *table;
+  throw Error("kernels: expected those of training beside the others, found none");
+}
+inline const TrainingTable& chosen_training() {
+  static const TrainingTable& once = training(chosen().table->isa);
+  return once;
+}
+
 }  // namespace detail
 
 // The instruction set whose kernels run: one of simd::isa_names. Like the first call of any kernel it throws Error if the
@@ -83,7 +96,11 @@ inline const char* instruction_set() { return detail::chosen().name; }
 
 #define MOBILEDIFFUSION_FORWARD(result, name, overload, parameters, arguments) \
   inline result name parameters { return detail::chosen().table->name##overload arguments; }
-MOBILEDIFFUSION_KERNELS(MOBILEDIFFUSION_FORWARD)
+MOBILEDIFFUSION_DRAWING_KERNELS(MOBILEDIFFUSION_FORWARD)
+#undef MOBILEDIFFUSION_FORWARD
+#define MOBILEDIFFUSION_FORWARD(result, name, overload, parameters, arguments) \
+  inline result name parameters { return detail::chosen_training().name##overload arguments; }
+MOBILEDIFFUSION_TRAINING_KERNELS(MOBILEDIFFUSION_FORWARD)
 #undef MOBILEDIFFUSION_FORWARD
 
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels

@@ -203,10 +203,15 @@ template <Format F, std::size_t Vectors, std::size_t... Half>
 constexpr std::array<TileFunction, sizeof...(Half)> tiles_of(std::index_sequence<Half...>) {
   return {&tile < F, Half == 0 ? 1 : 2 * Half, Vectors > ...};
 }
+// The format whose tiles multiply F's panels: bf16 that is widened has fp32's.
+template <Format F>
+inline constexpr Format tile_format =
+    pairing<F> == pairing<Format::fp32>&& panel_order<F> == panel_order<Format::fp32> ? Format::fp32 : F;
 // [vectors - 1][height / 2]
 template <Format F>
 inline constexpr std::array<std::array<TileFunction, tile_rows / 2 + 1>, tile_vectors> tiles{
-    tiles_of<F, 1>(std::make_index_sequence<tile_rows / 2 + 1>{}), tiles_of<F, 2>(std::make_index_sequence<tile_rows / 2 + 1>{})};
+    tiles_of<tile_format<F>, 1>(std::make_index_sequence<tile_rows / 2 + 1>{}),
+    tiles_of<tile_format<F>, 2>(std::make_index_sequence<tile_rows / 2 + 1>{})};
 
 }  // namespace detail
 }  // namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels
