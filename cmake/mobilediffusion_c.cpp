@@ -14,6 +14,7 @@
 #include <memory>
 #include <mobilediffusion/config/presets.hpp>
 #include <mobilediffusion/io/known_words.hpp>
+#include <mobilediffusion/part_times.hpp>
 #include <mobilediffusion/session.hpp>
 #include <new>
 #include <optional>
@@ -157,6 +158,7 @@ struct AnySession {
 struct AnyModel {
   virtual ~AnyModel() = default;
   virtual std::unique_ptr<AnySession> session(const md::SessionOptions&) const = 0;
+  virtual std::unique_ptr<md::PartTimes> part_times() const = 0;
   virtual md::EncodedPrompt read(const std::string& prompt) const = 0;
 
   mobilediffusion_info info{};
@@ -215,6 +217,7 @@ class ModelOf final : public AnyModel {
   std::unique_ptr<AnySession> session(const md::SessionOptions& options) const override {
     return std::make_unique<SessionOf<M, F>>(model_, options);
   }
+  std::unique_ptr<md::PartTimes> part_times() const override { return std::make_unique<md::PartTimes>(model_.weights()); }
   md::EncodedPrompt read(const std::string& prompt) const override {
     return model_.tokenizer().encode_prompt(prompt, M.text.length, {.most_chunks = md::Session<M, F>::most_chunks});
   }
@@ -362,6 +365,7 @@ struct mobilediffusion_model {
 struct mobilediffusion_session {
   std::shared_ptr<const AnyModel> model;
   std::unique_ptr<CallersMemory> memory;  // outlives the session
+  std::unique_ptr<md::PartTimes> parts;   // likewise; or null
   std::unique_ptr<AnySession> session;
   std::atomic<bool> in_use{false};
   Drawing* drawing = nullptr;  // while it draws
@@ -530,7 +534,8 @@ mobilediffusion_status mobilediffusion_session_open(const mobilediffusion_model*
     auto made = std::make_unique<mobilediffusion_session>();
     made->model = model->model;
     made->memory = CallersMemory::of(o.memory);
-    made->session = model->model->session({.threads = o.threads, .memory = made->memory.get()});
+    if (o.part_times != 0) made->parts = model->model->part_times();
+    made->session = model->model->session({.threads = o.threads, .observer = made->parts.get(), .memory = made->memory.get()});
     *session = made.release();
     return MOBILEDIFFUSION_OK;
   });
@@ -550,6 +555,7 @@ mobilediffusion_status mobilediffusion_generate(mobilediffusion_session* session
     Drawing drawing = read_request(request, info);
     const mobilediffusion_session::Use use(*session);
     session->drawing = &drawing;
+    if (session->parts) session->parts->clear();
     md::Image image;
     try {
       image = session->session->draw(drawing);
@@ -583,6 +589,22 @@ mobilediffusion_status mobilediffusion_session_times(mobilediffusion_session* se
     const mobilediffusion_session::Use use(*session);
     const md::StageTimes& t = session->session->times();
     write_struct(times, {0, 1e3 * t.text_encoder, 1e3 * t.unet, 1e3 * t.decoder, 1e3 * t.encoder}, "times");
+    return MOBILEDIFFUSION_OK;
+  });
+}
+
+size_t mobilediffusion_session_part_count(const mobilediffusion_session* session) {
+  return session == nullptr || !session->parts ? 0 : session->parts->parts().size();
+}
+mobilediffusion_status mobilediffusion_session_part(mobilediffusion_session* session, size_t number, mobilediffusion_part* part,
+                                                    mobilediffusion_error* error) {
+  return guarded(error, MOBILEDIFFUSION_INVALID_ARGUMENT, [&] {
+    expect_pointer(session, "session");
+    const mobilediffusion_session::Use use(*session);
+    const size_t count = mobilediffusion_session_part_count(session);
+    if (number >= count) refuse({"part: expected a number below ", count, ", found ", number});
+    const md::PartTime& p = session->parts->parts()[number];
+    write_struct(part, {0, p.name.c_str(), p.parameters, p.macs, 1e3 * p.seconds}, "part");
     return MOBILEDIFFUSION_OK;
   });
 }

@@ -103,6 +103,7 @@ typedef struct mobilediffusion_session_options {
   uint32_t struct_size;
   int32_t threads;               /* 0: all that the process may use; more are cut to it */
   mobilediffusion_memory memory; /* of activations and kernel scratch */
+  int32_t part_times;            /* not 0: mobilediffusion_session_part tells times; takes two readings of a clock an operation */
 } mobilediffusion_session_options;
 
 /* A model, or what a preset will be once it is loaded: the memory that it takes is known before. */
@@ -161,6 +162,15 @@ typedef struct mobilediffusion_times {
   double encoder; /* of a request's picture */
 } mobilediffusion_times;
 
+/* A part of a network, and what it took of a session's last drawing, previews included. */
+typedef struct mobilediffusion_part {
+  uint32_t struct_size;
+  const char* name; /* as its tensors' names begin: "unet.down_blocks.0", "vae.decoder.mid_block"; lives as long as the session */
+  uint64_t parameters;
+  uint64_t macs; /* multiply-accumulates */
+  double milliseconds;
+} mobilediffusion_part;
+
 static inline void mobilediffusion_model_options_init(mobilediffusion_model_options* o) {
   memset(o, 0, sizeof *o);
   o->struct_size = (uint32_t)sizeof *o;
@@ -180,6 +190,10 @@ static inline void mobilediffusion_request_init(mobilediffusion_request* r) {
 static inline void mobilediffusion_times_init(mobilediffusion_times* t) {
   memset(t, 0, sizeof *t);
   t->struct_size = (uint32_t)sizeof *t;
+}
+static inline void mobilediffusion_part_init(mobilediffusion_part* p) {
+  memset(p, 0, sizeof *p);
+  p->struct_size = (uint32_t)sizeof *p;
 }
 
 /* Of the library that runs: "0.1.0", and major * 65536 + minor * 256 + patch. version.h has the header's. */
@@ -254,6 +268,11 @@ MOBILEDIFFUSION_API mobilediffusion_status mobilediffusion_preview(mobilediffusi
 MOBILEDIFFUSION_API mobilediffusion_status mobilediffusion_session_times(mobilediffusion_session* session,
                                                                          mobilediffusion_times* times,
                                                                          mobilediffusion_error* error);
+/* The parts of the session's networks, in the order of their tensors; 0 where mobilediffusion_session_options::part_times is 0. */
+MOBILEDIFFUSION_API size_t mobilediffusion_session_part_count(const mobilediffusion_session* session);
+MOBILEDIFFUSION_API mobilediffusion_status mobilediffusion_session_part(mobilediffusion_session* session, size_t number,
+                                                                        mobilediffusion_part* part,
+                                                                        mobilediffusion_error* error);
 
 #ifdef __cplusplus
 }

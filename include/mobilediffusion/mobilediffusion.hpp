@@ -11,6 +11,7 @@
 #include "models/text_encoder.hpp"
 #include "models/unet.hpp"
 #include "models/vae.hpp"
+#include "part_times.hpp"
 #include "pipeline.hpp"
 // Where libpng and libjpeg are installed.
 #if __has_include(<png.h>) && __has_include(<zlib.h>) && __has_include(<jpeglib.h>)

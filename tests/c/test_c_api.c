@@ -277,6 +277,53 @@ static int on_step(void* user, uint32_t step, uint32_t steps) {
   EXPECT_ERROR(mobilediffusion_preview(c->session, rgb, 3, &error), MOBILEDIFFUSION_INVALID_ARGUMENT, "rgb_bytes");
   return c->calls == c->cancels_at;
 }
+static void test_parts(const mobilediffusion_model* model) {
+  mobilediffusion_session_options o;
+  mobilediffusion_session* session = NULL;
+  mobilediffusion_part part;
+  mobilediffusion_info info;
+  mobilediffusion_times times;
+  mobilediffusion_request r = request_of("a fox");
+  static uint8_t rgb[bytes];
+  uint64_t parameters = 0, macs = 0, before = 0;
+  double unet = 0, all = 0;
+  size_t i;
+  mobilediffusion_session_options_init(&o);
+  o.part_times = 1;
+  EXPECT(mobilediffusion_session_open(model, &o, &session, &error) == MOBILEDIFFUSION_OK);
+  EXPECT(mobilediffusion_session_part_count(session) > 10 && mobilediffusion_session_part_count(NULL) == 0);
+  mobilediffusion_part_init(&part);
+  EXPECT(mobilediffusion_session_part(session, 0, &part, &error) == MOBILEDIFFUSION_OK);
+  EXPECT(strcmp(part.name, "text_encoder.text_model") == 0 && part.parameters > 0 && part.macs == 0 && part.milliseconds == 0);
+  for (r.steps = 1; r.steps <= 2; ++r.steps) {
+    EXPECT(mobilediffusion_generate(session, &r, rgb, bytes, &error) == MOBILEDIFFUSION_OK);
+    parameters = macs = 0;
+    unet = all = 0;
+    for (i = 0; i < mobilediffusion_session_part_count(session); ++i) {
+      EXPECT(mobilediffusion_session_part(session, i, &part, &error) == MOBILEDIFFUSION_OK);
+      parameters += part.parameters;
+      all += part.milliseconds;
+      if (strncmp(part.name, "unet.", 5) == 0) {
+        EXPECT(part.milliseconds > 0);
+        unet += part.milliseconds;
+        macs += part.macs;
+      }
+      if (strncmp(part.name, "vae.encoder", 11) == 0) EXPECT(part.milliseconds == 0 && part.macs == 0);
+    }
+    if (r.steps == 1) before = macs;
+  }
+  EXPECT(before > 0 && macs == 2 * before);
+  mobilediffusion_info_init(&info);
+  EXPECT(mobilediffusion_model_info(model, &info, &error) == MOBILEDIFFUSION_OK && info.parameters == parameters);
+  mobilediffusion_times_init(&times);
+  EXPECT(mobilediffusion_session_times(session, &times, &error) == MOBILEDIFFUSION_OK);
+  EXPECT(unet <= times.unet && unet > 0.5 * times.unet && all <= times.text_encoder + times.unet + times.decoder);
+  EXPECT_ERROR(mobilediffusion_session_part(session, i, &part, &error), MOBILEDIFFUSION_INVALID_ARGUMENT,
+               "part: expected a number");
+  EXPECT_ERROR(mobilediffusion_session_part(session, 0, NULL, &error), MOBILEDIFFUSION_INVALID_ARGUMENT, "part");
+  EXPECT_ERROR(mobilediffusion_session_part(NULL, 0, &part, &error), MOBILEDIFFUSION_INVALID_ARGUMENT, "session");
+  mobilediffusion_session_close(session);
+}
 static void test_callbacks(mobilediffusion_session* session) {
   static uint8_t rgb[bytes], untouched[bytes];
   struct Callback c = {NULL, 0, 0};
@@ -461,6 +508,7 @@ int main(int argc, char** argv) {
   test_words(model);
   test_wrong_requests(session);
   test_callbacks(session);
+  test_parts(model);
   test_places(session, argv[2]);
   test_threads(model, session);
   test_fork(session);
