@@ -8,7 +8,7 @@ vcpkg_cmake_configure(
   SOURCE_PATH "${SOURCE_PATH}"
   OPTIONS ${options} -DMOBILEDIFFUSION_INSTALL=ON -DMOBILEDIFFUSION_TESTS=OFF -DMOBILEDIFFUSION_EXAMPLES=OFF)
 vcpkg_cmake_install()
-vcpkg_cmake_config_fixup(PACKAGE_NAME mobilediffusion CONFIG_PATH share/cmake/mobilediffusion DO_NOT_DELETE_PARENT_CONFIG_PATH)
+vcpkg_cmake_config_fixup(PACKAGE_NAME mobilediffusion CONFIG_PATH share/cmake/mobilediffusion)
 if("c" IN_LIST FEATURES)
   vcpkg_cmake_config_fixup(PACKAGE_NAME mobilediffusion_c CONFIG_PATH lib/cmake/mobilediffusion_c)
   if(VCPKG_LIBRARY_LINKAGE STREQUAL "static")
