@@ -37,6 +37,7 @@ EMSCRIPTEN_KEEPALIVE int web_open(const void* bytes, size_t size, uint32_t forma
   mobilediffusion_info_init(&info);
   model_options.format = format;
   session_options.threads = threads;
+  session_options.part_times = 1;
   status = mobilediffusion_model_open_bytes(bytes, size, &model_options, &model, &error);
   if (status == MOBILEDIFFUSION_OK) status = mobilediffusion_model_info(model, &info, &error);
   if (status == MOBILEDIFFUSION_OK) status = mobilediffusion_session_open(model, &session_options, &session, &error);
@@ -78,3 +79,14 @@ EMSCRIPTEN_KEEPALIVE double web_time(int stage) {
   if (mobilediffusion_session_times(session, &t, &error) != MOBILEDIFFUSION_OK) return 0;
   return stage == 0 ? t.text_encoder : stage == 1 ? t.unet : stage == 2 ? t.decoder : t.encoder;
 }
+/* Parts of the networks, below web_part_count(). */
+static mobilediffusion_part part_of(uint32_t number) {
+  mobilediffusion_part part;
+  mobilediffusion_part_init(&part);
+  if (mobilediffusion_session_part(session, number, &part, &error) != MOBILEDIFFUSION_OK) part.name = "";
+  return part;
+}
+EMSCRIPTEN_KEEPALIVE uint32_t web_part_count(void) { return (uint32_t)mobilediffusion_session_part_count(session); }
+EMSCRIPTEN_KEEPALIVE const char* web_part_name(uint32_t number) { return part_of(number).name; }
+EMSCRIPTEN_KEEPALIVE double web_part_parameters(uint32_t number) { return (double)part_of(number).parameters; }
+EMSCRIPTEN_KEEPALIVE double web_part_time(uint32_t number) { return part_of(number).milliseconds; }

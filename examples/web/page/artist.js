@@ -109,8 +109,8 @@ export class Artist {
     return job;
   }
 
-  // The picture { rgb, ms, times, strange }, or null where a newer request came between or it was cancelled. Rejects with what the
-  // library says of a wrong request.
+  // The picture { rgb, ms, times, parts, strange }, or null where a newer request came between or it was cancelled. Rejects with
+  // what the library says of a wrong request.
   draw(request) {
     this.#others.splice(0).forEach((job) => job.resolve(null));
     this.#wanted?.resolve(null);

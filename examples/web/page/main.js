@@ -133,7 +133,7 @@ function show(drawn, wanted) {
   announce(`Drawn in ${Math.round(drawn.ms)} milliseconds: ${wanted.prompt || 'a picture without words'}`);
   hint(drawn.strange, Boolean(drawn.strange));
   $('download').disabled = false;
-  inside.show(drawn.times);
+  inside.show(drawn.times, drawn.parts);
 }
 
 // Other seeds of what is shown.

@@ -54,18 +54,13 @@ async function fetchModel(url) {
   return bytes;
 }
 
-// Parameters of the network's parts, from the header of a safetensors file.
-function partsOf(bytes) {
-  const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  const parts = {};
-  for (const [name, tensor] of Object.entries(header)) {
-    if (name === '__metadata__' || name.endsWith('_scale')) continue;
-    const [network, part] = name.split('.');
-    parts[network] = parts[network] || {};
-    parts[network][part] = (parts[network][part] || 0) + tensor.shape.reduce((a, b) => a * b, 1);
-  }
-  return parts;
+// The networks' parts, and what they took of the last picture.
+function parts() {
+  return Array.from({ length: module._web_part_count() }, (_, i) => ({
+    name: module.UTF8ToString(module._web_part_name(i)),
+    parameters: module._web_part_parameters(i),
+    ms: module._web_part_time(i),
+  }));
 }
 
 async function open({ threads, format, shared, model }) {
@@ -101,7 +96,7 @@ async function open({ threads, format, shared, model }) {
     version: module.UTF8ToString(module._mobilediffusion_version_text()),
     words: list(module._mobilediffusion_model_word_count, module._mobilediffusion_model_word),
     things: list(module._mobilediffusion_model_thing_count, module._mobilediffusion_model_thing),
-    parts: partsOf(bytes),
+    parts: parts(),
     fileBytes: bytes.length,
     weightBytes: module._web_weight_bytes(),
     openMs: performance.now() - begin,
@@ -130,7 +125,7 @@ function draw({ id, prompt, seed, steps, picture, mask, strength, previews }) {
     check(status);
     const result = copy(rgb);
     reply({ type: 'picture', id, rgb: result, ms, strange: module.UTF8ToString(module._web_strange(text)),
-            times: [0, 1, 2, 3].map((stage) => module._web_time(stage)) }, [result.buffer]);
+            times: [0, 1, 2, 3].map((stage) => module._web_time(stage)), parts: parts() }, [result.buffer]);
   } finally {
     pointers.forEach((p) => module._free(p));
   }
