@@ -66,9 +66,9 @@ struct WinogradPlan {
  private:
   constexpr void divide(std::size_t n) {
     chunk = std::min(tiles, n);
-    // Of bf16, for the instruction set whose panels are highest.
+    // Of bf16, for the instruction set whose panels are highest; of int8 less, but for two floats a row.
     const std::size_t height = std::max((chunk + rows - 1) / rows * rows, (chunk + 31) / 32 * 32);
-    const std::size_t panels = height * ((channels_ + 31) / 32 * 32) / 2;
+    const std::size_t panels = height * ((channels_ + 31) / 32 * 32) / 2 + 2 * chunk;
     in_point = aligned(std::max(chunk * channels_, panels)) + 16;
     out_point = aligned(chunk * outputs_) + 16;
   }

@@ -98,8 +98,14 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         const std::size_t rows = std::min(high, row_end - i);
         [[maybe_unused]] float a_scale[high], a_low[high];
         const float* a = a_panel;
-        if (p.a.is_panels()) a = p.a.data() + panel_offset<F>(i, k0, p.a.ld());
-        else if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
+        if (p.a.is_panels()) {
+          a = p.a.data() + panel_offset<F>(i, k0, p.a.ld());
+          if constexpr (F == Format::int8)
+            for (std::size_t r = 0; r < rows; ++r) {
+              a_scale[r] = p.a.ranges()[2 * (i + r)];
+              a_low[r] = p.a.ranges()[2 * (i + r) + 1];
+            }
+        } else if constexpr (F == Format::int8) quantize_a_along(p.a, i, rows, k0, k1, a_panel, buffer, a_scale, a_low);
         else if (p.a_along) pack_a_along<F>(p.a, i, rows, k0, k1, a_panel, buffer);
         else pack_a_across<F>(p.a, i, rows, k0, k1, a_panel);
         std::size_t c_offset[high], bias_offset[high];

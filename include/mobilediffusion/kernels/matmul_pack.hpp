@@ -101,39 +101,80 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
   }
 }
 
-// The same as bytes of each row's own range: x = scale q + low, q in [0, 255], the range always with 0; stored is q less the
-// bias that the instruction set's bytes have. Sets scale and low, for what is stored.
-inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
-                             float* buffer, float* scale, float* low) {
-  constexpr std::size_t high = panel_rows<Format::int8>;
-  using simd::Batch;
-  using simd::width;
-  constexpr std::size_t step = 4 * width;
-  const std::size_t n = k1 - k0, whole = n / width * width;
-  Operand::Row r = m.row(row);
-  for (std::size_t i = 0; i < rows; ++i, m.advance(r)) {
-    const float* x = r.base + k0;
-    if (!m.is_dense()) {
-      gather(m, r, k0, k1, buffer);
-      x = buffer;
+// A row as bytes of its own range: x = scale q + low, q in [0, 255], the range always with 0.
+struct ByteRange {
+  float scale, low, inverse;
+
+  ByteRange(const float* x, std::size_t n) {
+    using simd::Batch;
+    using simd::width;
+    Batch least[2]{simd::splat(0.0f), simd::splat(0.0f)}, most[2]{least[0], least[0]};
+    const auto widen = [&](Batch v, std::size_t chain) {
+      least[chain] = simd::min(least[chain], v);
+      most[chain] = simd::max(most[chain], v);
+    };
+    std::size_t k = 0;
+    for (; k + 2 * width <= n; k += 2 * width) {
+      widen(simd::load(x + k), 0);
+      widen(simd::load(x + k + width), 1);
     }
-    Batch least = simd::splat(0.0f), most = least;
-    for (std::size_t k = 0; k < whole; k += width) {
-      const Batch v = simd::load(x + k);
-      least = simd::min(least, v);
-      most = simd::max(most, v);
+    for (; k < n; k += width) widen(simd::load_at_most(x + k, n - k), 0);
+    low = simd::minimum(simd::min(least[0], least[1]));
+    const float range = simd::maximum(simd::max(most[0], most[1])) - low;
+    inverse = range > 0.0f ? 255.0f / range : 0.0f;
+    scale = range * (1.0f / 255.0f);
+  }
+
+  // What is stored is q less the bias that the instruction set's bytes have; this is the `low` that belongs to it.
+  float stored_low() const { return low + simd::byte_bias * scale; }
+
+  void store(const float* x, std::size_t n, float* out) const {
+    constexpr std::size_t high = panel_rows<Format::int8>;
+    using simd::Batch;
+    using simd::width;
+    constexpr std::size_t step = 4 * width;
+    const Batch by = simd::splat(inverse), zero = simd::splat(-low * inverse - simd::byte_bias);
+    auto* bytes = reinterpret_cast<std::uint8_t*>(out);
+    std::size_t k = 0;
+    if constexpr (panel_order<Format::int8> == PanelOrder::rows) {
+      const auto q = [&](std::size_t j) { return simd::fma(simd::load(x + k + j), by, zero); };
+      for (; k + step <= n; k += step, bytes += 4 * high * width)
+        simd::store_bytes(bytes, q(0), q(width), q(2 * width), q(3 * width));
     }
-    const Batch tail = simd::load_at_most(x + whole, n - whole);
-    low[i] = simd::minimum(simd::min(least, tail));
-    const float range = simd::maximum(simd::max(most, tail)) - low[i], inverse = range > 0.0f ? 255.0f / range : 0.0f;
-    scale[i] = range * (1.0f / 255.0f);
-    const Batch by = simd::splat(inverse), zero = simd::splat(-low[i] * inverse - simd::byte_bias);
-    low[i] += simd::byte_bias * scale[i];
-    auto* bytes = reinterpret_cast<std::uint8_t*>(out + a_offset<Format::int8>(i));
-    for (std::size_t k = 0; k < n; k += step, bytes += 4 * high * width)
+    for (; k < n; k += step, bytes += 4 * high * width)
       for (std::size_t j = 0; j < step && k + j < n; j += width)
         simd::store_bytes(bytes + 4 * a_word<Format::int8>(j / 4) + j % 4,
                           simd::fma(simd::load_at_most(x + k + j, n - k - j), by, zero));
+  }
+};
+
+// pack_a_along in bytes. Sets scale and low for what is stored. buffer: two rows of k1 - k0 floats.
+inline void quantize_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size_t k0, std::size_t k1, float* out,
+                             float* buffer, float* scale, float* low) {
+  const std::size_t n = k1 - k0;
+  Operand::Row r = m.row(row);
+  const auto next = [&](std::size_t i) -> const float* {
+    const float* x = r.base + k0;
+    if (!m.is_dense()) {
+      x = buffer + i % 2 * n;
+      gather(m, r, k0, k1, buffer + i % 2 * n);
+    }
+    m.advance(r);
+    return x;
+  };
+  // A row's range is found before the last row's bytes are stored: neither then waits for the other.
+  const float* x = next(0);
+  ByteRange range(x, n);
+  for (std::size_t i = 0; i < rows; ++i) {
+    const float* const now = x;
+    const ByteRange its = range;
+    if (i + 1 < rows) {
+      x = next(i + 1);
+      range = ByteRange(x, n);
+    }
+    scale[i] = its.scale;
+    low[i] = its.stored_low();
+    its.store(now, n, out + a_offset<Format::int8>(i));
   }
 }
 

@@ -85,6 +85,7 @@ inline void finish_partial(std::size_t rows, const float* sums, std::size_t ld, 
 }
 
 #if !defined(__aarch64__)
+inline constexpr std::size_t ahead = 1024;  // floats of B between what is multiplied and what is asked for
 // The loop of the tile, for accumulators of any type. The steps are inlined.
 template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Load, class Splat, class Dot>
 [[gnu::always_inline]] inline void multiply_block(std::size_t depth, const float* a, const float* b, Sum (&sums)[Rows][Vectors],
@@ -106,6 +107,8 @@ template <std::size_t Rows, std::size_t Vectors, class Sum, class Zero, class Lo
 #pragma GCC unroll 2
         for (std::size_t v = 0; v < Vectors; ++v) sums[r][v] = dot(x, row[v], sums[r][v]);
       }
+      // B comes from the second level, or for the first time from memory.
+      for (std::size_t l = 0; l < tile_columns; l += 16) __builtin_prefetch(b + ahead + l);
       b += tile_columns;
     }
     a += tile_rows * width;
@@ -163,6 +166,10 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
     __builtin_prefetch(t.c + t.c_offset[r], 1);
     if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
+    if (t.residual != nullptr) {
+      __builtin_prefetch(t.residual + r * t.residual_ld);
+      if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.residual + r * t.residual_ld + width);
+    }
   }
   Batch acc[Rows][Vectors];
   if constexpr (F == Format::int8) {

@@ -56,9 +56,12 @@ class Operand {
     return o;
   }
 
-  // [rows][columns] in the panels that the register tiles read, `ld` floats from panel to panel. Left side only.
-  static Operand panels(const float* p, std::size_t rows, std::size_t columns, std::size_t ld) {
-    return Operand(Kind::panels, p, rows, columns, ld);
+  // [rows][columns] in the panels that the register tiles read, `ld` floats from panel to panel. Left side only. ranges
+  // [rows][2]: of 8 bits, scale and low of each row.
+  static Operand panels(const float* p, std::size_t rows, std::size_t columns, std::size_t ld, const float* ranges = nullptr) {
+    Operand o(Kind::panels, p, rows, columns, ld);
+    o.second_ = ranges;
+    return o;
   }
 
   // One row per output pixel of the convolution, [ky][kx][channels]: the patch of x under the filter.
@@ -142,7 +145,8 @@ class Operand {
   bool is_dense() const { return kind_ == Kind::dense; }
   bool is_packed() const { return kind_ == Kind::packed; }
   bool is_panels() const { return kind_ == Kind::panels; }
-  Format format() const { return format_; }  // of packed weights
+  Format format() const { return format_; }        // of packed weights
+  const float* ranges() const { return second_; }  // of panels of 8 bits
 
   // A place in the matrix, moved from row to row without divisions.
   struct Row {

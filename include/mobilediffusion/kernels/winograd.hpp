@@ -106,16 +106,38 @@ struct UpTo {
   simd::Batch load(const float* p) const { return simd::load_at_most(p, count); }
 };
 
-// Whether inputs are kept in the panels that the products read: half the memory, and packed once for all columns.
+// Whether inputs are kept in the panels that the products read: a half or a quarter of the memory, and packed once for all
+// columns. Of 8 bits, two floats for each row follow a matrix's panels: what its bytes stand for.
 template <Format F>
-inline constexpr bool winograd_panels = pairing<F> == 2;
+inline constexpr bool winograd_panels = pairing<F> > 1;
+template <Format F>
+constexpr std::size_t winograd_ranges(const WinogradPlan& plan, std::size_t channels) {
+  return (plan.chunk + panel_rows<F> - 1) / panel_rows<F> * panel_floats<F>(channels);
+}
 static_assert(!winograd_panels<Format::bf16> || WinogradPlan::rows == panel_rows<Format::bf16> || on_tiles<Format::bf16>);
 
-// The inputs of tile i of a chunk into v [points][in_point]: rows, or panels.
+// The inputs of tile i of a chunk into v [points][in_point]: rows, or panels. work: points * channels floats for 8 bits.
 template <std::size_t Side, Format F>
-void winograd_gather(const WinogradPixels<Side>& pixels, std::size_t channels, std::size_t point, std::size_t i, float* v) {
-  if constexpr (winograd_panels<F>) {
-    constexpr std::size_t points = (Side + 2) * (Side + 2), width = simd::width;
+void winograd_gather(const WinogradPixels<Side>& pixels, std::size_t channels, const WinogradPlan& plan, std::size_t i, float* v,
+                     [[maybe_unused]] float* work) {
+  constexpr std::size_t points = (Side + 2) * (Side + 2);
+  const std::size_t point = plan.in_point;
+  if constexpr (F == Format::int8) {
+    for_vectors(0, channels, [&](auto lanes, std::size_t c) {
+      pixels.transform(lanes, c, [&](std::size_t p, simd::Batch value) { lanes.store(work + p * channels + c, value); });
+    });
+    float* out = v + panel_offset<F>(i, 0, panel_floats<F>(channels));
+    float* range = v + winograd_ranges<F>(plan, channels) + 2 * i;
+    ByteRange next(work, channels);
+    for (std::size_t p = 0; p < points; ++p, out += point, range += point) {
+      const ByteRange its = next;
+      if (p + 1 < points) next = ByteRange(work + (p + 1) * channels, channels);
+      range[0] = its.scale;
+      range[1] = its.stored_low();
+      its.store(work + p * channels, channels, out);
+    }
+  } else if constexpr (winograd_panels<F>) {
+    constexpr std::size_t width = simd::width;
     const std::size_t panel = panel_floats<F>(channels);
     const auto pairs = [&](auto low, auto high, std::size_t c) {
       float* out = v + panel_offset<F>(i, c, panel);
@@ -174,8 +196,8 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
   const std::size_t outputs = w.outputs;
   const WinogradPlan plan(g, outputs, w.format);
   const std::size_t panels = (outputs + tile_columns - 1) / tile_columns;
-  const auto gather = [&](std::size_t t0, std::size_t begin, std::size_t end, float* v) {
-    for (std::size_t i = begin; i < end; ++i) winograd_gather<Side, F>({x, g, {plan, t0 + i}}, g.channels, plan.in_point, i, v);
+  const auto gather = [&](std::size_t t0, std::size_t begin, std::size_t end, float* v, float* work) {
+    for (std::size_t i = begin; i < end; ++i) winograd_gather<Side, F>({x, g, {plan, t0 + i}}, g.channels, plan, i, v, work);
   };
   const auto product = [&](std::size_t point, std::size_t n, std::size_t panel0, std::size_t panel1, const float* v, float* m,
                            float* work) {
@@ -183,7 +205,8 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
     area.columns = std::min(outputs, panel1 * tile_columns) - area.column;
     if (area.columns == 0) return;
     const float* inputs = v + point * plan.in_point;
-    const Operand a = winograd_panels<F> ? Operand::panels(inputs, n, g.channels, panel_floats<F>(g.channels))
+    const Operand a = winograd_panels<F> ? Operand::panels(inputs, n, g.channels, panel_floats<F>(g.channels),
+                                                           inputs + winograd_ranges<F>(plan, g.channels))
                                          : Operand::dense(inputs, n, g.channels);
     const Operand b =
         Operand::packed(w.data + point * packed_floats(outputs, g.channels, w.format), outputs, g.channels, w.format);
@@ -201,7 +224,7 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
       float *const work = ex.scratch(thread), *const v = work + winograd_offset, *const m = v + plan.points * plan.in_point;
       for (std::size_t t0 = begin; t0 < end; t0 += plan.chunk) {
         const std::size_t n = std::min(plan.chunk, end - t0);
-        gather(t0, 0, n, v);
+        gather(t0, 0, n, v, work);
         for (std::size_t point = 0; point < plan.points; ++point) product(point, n, 0, panels, v, m, work);
         scatter(t0, 0, n, m);
       }
@@ -212,7 +235,7 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
   const std::size_t parts = ex.threads() <= 2 ? 1 : 2;  // of the outputs, where there are many threads for the points
   for (std::size_t t0 = 0; t0 < plan.tiles; t0 += plan.chunk) {
     const std::size_t n = std::min(plan.chunk, plan.tiles - t0);
-    ex.parallel_for(n, 4, [&](std::size_t begin, std::size_t end, int) { gather(t0, begin, end, v); });
+    ex.parallel_for(n, 4, [&](std::size_t begin, std::size_t end, int thread) { gather(t0, begin, end, v, ex.scratch(thread)); });
     ex.parallel_for(plan.points * parts, 1, [&](std::size_t begin, std::size_t end, int thread) {
       const simd::Tiles registers(on_tiles<F>);
       for (std::size_t i = begin; i < end; ++i)

@@ -51,6 +51,13 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const __m512i q = _mm512_maskz_max_epi32(0xffff, _mm512_maskz_cvtps_epi32(0xffff, x), _mm512_setzero_si512());
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtusepi32_epi8(0xffff, q));
 }
+// Four vectors that follow each other. The narrowing instructions keep to quarters of a register, hence the permutation.
+inline void store_bytes(std::uint8_t* p, Batch a, Batch b, Batch c, Batch d) {
+  const auto whole = [](Batch x) { return _mm512_maskz_cvtps_epi32(0xffff, x); };
+  const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(whole(a), whole(b)), _mm512_packs_epi32(whole(c), whole(d)));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_maskz_permutexvar_epi32(0xffff, order, bytes));
+}
 #elif !defined(__AVX512F__) && defined(__AVX2__) && defined(__AVXVNNI__)
 inline constexpr bool has_dot_int8 = true;
 
@@ -77,6 +84,13 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
+// Four vectors that follow each other. The narrowing instructions keep to halves of a register, hence the permutation.
+inline void store_bytes(std::uint8_t* p, Batch a, Batch b, Batch c, Batch d) {
+  const auto pair = [](Batch x, Batch y) { return _mm256_packs_epi32(_mm256_cvtps_epi32(x), _mm256_cvtps_epi32(y)); };
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm256_permutevar8x32_epi32(_mm256_packus_epi16(pair(a, b), pair(c, d)), order));
+}
 #elif defined(__wasm_simd128__) && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
 inline constexpr bool has_dot_int8 = true;
 
@@ -98,6 +112,12 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const v128_t bytes = wasm_u8x16_narrow_i16x8(halves, halves);
   wasm_v128_store32_lane(p, bytes, 0);
 }
+// Four vectors that follow each other.
+inline void store_bytes(std::uint8_t* p, Batch a, Batch b, Batch c, Batch d) {
+  const auto whole = [](Batch x) { return wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(x)); };
+  wasm_v128_store(
+      p, wasm_u8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(whole(a), whole(b)), wasm_i16x8_narrow_i32x4(whole(c), whole(d))));
+}
 #elif defined(__ARM_FEATURE_DOTPROD)
 inline constexpr bool has_dot_int8 = true;
 #else
@@ -110,6 +130,7 @@ Words zero_words();
 Words dot_int8(Words a, Words b, Words c);
 Batch to_float(Words x);
 void store_bytes(std::uint8_t* p, Batch x);
+void store_bytes(std::uint8_t* p, Batch a, Batch b, Batch c, Batch d);
 #endif
 
 // Of lanes that hold four signed bytes: byte i of each as a float.

@@ -106,6 +106,27 @@ inline Batch fma(Batch a, Batch b, Batch c) {
 #endif
 }
 
+#if defined(__AVX512F__)  // masked, as above
+inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a, b)); }
+inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
+inline Batch sqrt(Batch x) { return Batch(_mm512_maskz_sqrt_ps(0xFFFF, x)); }
+// All lanes together, by a function of two vectors: halves, quarters, pairs, neighbours.
+template <class F>
+float over_lanes(Batch v, F&& both) {
+  v = both(v, Batch(_mm512_maskz_shuffle_f32x4(0xFFFF, v, v, 0x4E)));
+  v = both(v, Batch(_mm512_maskz_shuffle_f32x4(0xFFFF, v, v, 0xB1)));
+  v = both(v, Batch(_mm512_maskz_permute_ps(0xFFFF, v, 0x4E)));
+  v = both(v, Batch(_mm512_maskz_permute_ps(0xFFFF, v, 0xB1)));
+  return _mm512_cvtss_f32(v);
+}
+inline float sum(Batch v) {
+  return over_lanes(v, [](Batch a, Batch b) { return a + b; });
+}
+inline float maximum(Batch v) { return over_lanes(v, max); }
+#else
+inline Batch max(Batch a, Batch b) { return vectors::max(a, b); }
+inline Batch min(Batch a, Batch b) { return vectors::min(a, b); }
+inline Batch sqrt(Batch x) { return vectors::sqrt(x); }
 inline float sum(Batch v) {
 #if XSIMD_VERSION_MAJOR < 9 && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
   return vectors::hadd(v);
@@ -120,15 +141,6 @@ inline float maximum(Batch v) {
   for (std::size_t i = 1; i < width; ++i) m = lanes[i] > m ? lanes[i] : m;
   return m;
 }
-
-#if defined(__AVX512F__)  // masked, as above
-inline Batch max(Batch a, Batch b) { return Batch(_mm512_maskz_max_ps(0xFFFF, a, b)); }
-inline Batch min(Batch a, Batch b) { return Batch(_mm512_maskz_min_ps(0xFFFF, a, b)); }
-inline Batch sqrt(Batch x) { return Batch(_mm512_maskz_sqrt_ps(0xFFFF, x)); }
-#else
-inline Batch max(Batch a, Batch b) { return vectors::max(a, b); }
-inline Batch min(Batch a, Batch b) { return vectors::min(a, b); }
-inline Batch sqrt(Batch x) { return vectors::sqrt(x); }
 #endif
 // v where x > 0, else 0
 inline Batch where_positive(Batch x, Batch v) { return vectors::select(x > splat(0.0f), v, splat(0.0f)); }
