@@ -15,8 +15,8 @@ namespace mobilediffusion::inline MOBILEDIFFUSION_ABI {
 // multiple of every narrower tile.
 inline constexpr std::size_t panel = 32;
 // 32-bit words of K that a product takes at once: a panel of its left side stays in the first-level cache meanwhile. In int8 each
-// block has its own range.
-inline constexpr std::size_t block_depth(Format format) { return format == Format::int8 ? 256 : 512; }
+// block of a row has its own range.
+inline constexpr std::size_t block_depth = 512;
 
 // Storage starts on 64-byte boundaries: 16 floats.
 inline constexpr std::size_t aligned(std::size_t floats) { return (floats + 15) / 16 * 16; }
@@ -37,7 +37,7 @@ inline constexpr std::size_t packed_words(std::size_t columns, Format format) {
 inline constexpr std::size_t packed_floats(std::size_t rows, std::size_t columns, Format format) {
   const std::size_t outputs = (rows + panel - 1) / panel * panel, words = packed_words(columns, format);
   if (format != Format::int8) return outputs * words;
-  return outputs * (1 + (words + block_depth(format) - 1) / block_depth(format) + words);
+  return outputs * (1 + (words + block_depth - 1) / block_depth + words);
 }
 
 // How a 3x3 convolution is computed once its filters are packed.

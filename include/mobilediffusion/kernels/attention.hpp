@@ -128,7 +128,7 @@ inline std::size_t attention_pairs_along(const float* from, std::size_t from_ld,
     }
   return (columns + 1) / 2;
 }
-// Two rows of floats into one of words: to [(rows + 1) / 2][to_ld], zeros beyond the rows. to may be from, with the same ld.
+// Two rows of floats into one of words: to [(rows + 1) / 2][to_ld], zeros beyond the rows.
 inline void attention_pairs_across(const float* from, std::size_t from_ld, std::size_t rows, std::size_t columns, float* to,
                                    std::size_t to_ld) {
   for (std::size_t r = 0; r < rows; r += 2)
@@ -137,6 +137,92 @@ inline void attention_pairs_across(const float* from, std::size_t from_ld, std::
       const simd::Batch second = r + 1 < rows ? simd::load_at_most(p + from_ld, columns - c) : simd::splat(0.0f);
       simd::store(to + r / 2 * to_ld + c, simd::pairs_across(simd::load_at_most(p, columns - c), second));
     }
+}
+
+// factor * from[rows][columns] as words of two bf16 that follow each other in a row, turned: to[words][padded], zeros beyond the
+// rows. Returns the words.
+inline std::size_t attention_turned_pairs(const float* from, std::size_t from_ld, std::size_t rows, std::size_t columns,
+                                          float factor, float* to, std::size_t padded) {
+  using simd::width;
+  const std::size_t words = (columns + 1) / 2;
+  const simd::Batch by = simd::splat(factor);
+  for (std::size_t i = 0; i < padded; i += width)
+    for (std::size_t c = 0; c < columns; c += 2 * width) {
+      const std::size_t n = columns - c;
+      simd::Batch t[width];
+      for (std::size_t r = 0; r < width; ++r) {
+        const float* p = from + (i + r) * from_ld + c;
+        t[r] = i + r >= rows ? simd::splat(0.0f)
+                             : simd::pairs_along(by * simd::load_at_most(p, n),
+                                                 by * simd::load_at_most(p + width, n > width ? n - width : 0));
+      }
+      simd::transpose(t);
+      for (std::size_t w = 0; w < width && c / 2 + w < words; ++w) simd::store(to + (c / 2 + w) * padded + i, t[w]);
+    }
+  return words;
+}
+
+// Of each lane's query so far: the largest score and the sum of weights; and by what the last keys have made the earlier smaller.
+struct AttentionSums {
+  float *maximum, *total, *rescale;
+};
+
+// Scores [keys][lanes] into weights: exp(score - maximum), and what they change of the running sums; or positive scores alone.
+// Pairs: the scores are exponents of two, and the weights of two keys make one word [(keys + 1) / 2][lanes], zero beyond them.
+template <bool Pairs, std::size_t Vectors>
+void attention_weights_of(bool softmax, float* column, std::size_t lanes, std::size_t keys, bool first, float* maximum,
+                          float* total, float* rescale) {
+  using simd::Batch;
+  constexpr std::size_t width = simd::width;
+  const auto power = [](Batch x) { return Pairs ? simd::exp2_for_bf16(x) : simd::exp(x); };
+  Batch m[Vectors], sum[Vectors];
+  for (std::size_t v = 0; v < Vectors; ++v) m[v] = softmax ? simd::load(column + v * width) : simd::splat(0.0f);
+  for (std::size_t j = 1; softmax && j < keys; ++j)
+    for (std::size_t v = 0; v < Vectors; ++v) m[v] = simd::max(m[v], simd::load(column + j * lanes + v * width));
+  for (std::size_t v = 0; v < Vectors; ++v) {
+    sum[v] = simd::splat(0.0f);
+    if (!softmax || first) continue;
+    const Batch before = simd::load(maximum + v * width);
+    m[v] = simd::max(m[v], before);
+    simd::store(rescale + v * width, power(before - m[v]));
+  }
+  const auto weights = [&](auto weight) __attribute__((always_inline)) {
+    for (std::size_t j = 0; j < keys; j += Pairs ? 2 : 1)
+      for (std::size_t v = 0; v < Vectors; ++v) {
+        const float* score = column + j * lanes + v * width;
+        const Batch even = weight(simd::load(score), v);
+        if constexpr (Pairs && simd::has_dot_bf16) {  // the place of a score that has been read
+          const Batch odd = j + 1 < keys ? weight(simd::load(score + lanes), v) : simd::splat(0.0f);
+          simd::store(column + j / 2 * lanes + v * width, simd::pairs_across(even, odd));
+        } else {
+          simd::store(column + j * lanes + v * width, even);
+        }
+      }
+  };
+  if (!softmax) {
+    weights([&](Batch score, std::size_t v) { return simd::max(score, m[v]); });
+    return;
+  }
+  weights([&](Batch score, std::size_t v) __attribute__((always_inline)) {
+    const Batch p = power(score - m[v]);
+    sum[v] = sum[v] + p;
+    return p;
+  });
+  for (std::size_t v = 0; v < Vectors; ++v) {
+    simd::store(maximum + v * width, m[v]);
+    // One rounding, so that no compiler chooses: results may not depend on how many vectors pass together.
+    if (!first) sum[v] = simd::fma(simd::load(total + v * width), simd::load(rescale + v * width), sum[v]);
+    simd::store(total + v * width, sum[v]);
+  }
+}
+template <bool Pairs>
+void attention_weights(bool softmax, float* scores, std::size_t lanes, std::size_t keys, bool first, const AttentionSums& s) {
+  constexpr std::size_t vectors = 2;  // as many as leave registers for what the power takes
+  std::size_t i = 0;
+  for (; i + vectors * simd::width <= lanes; i += vectors * simd::width)
+    attention_weights_of<Pairs, vectors>(softmax, scores + i, lanes, keys, first, s.maximum + i, s.total + i, s.rescale + i);
+  for (; i < lanes; i += simd::width)
+    attention_weights_of<Pairs, 1>(softmax, scores + i, lanes, keys, first, s.maximum + i, s.total + i, s.rescale + i);
 }
 
 // Up to the next whole tile of the processor's, words of k follow that are zero on both sides.
@@ -203,6 +289,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
   using namespace detail;
   using simd::Batch;
   constexpr std::size_t width = simd::width;
+  constexpr float log2_of_e = 1.44269504f;
   attention_check(shape, q_ld, k_ld, v_ld, y_ld);
   const std::size_t d = shape.head_dim, columns = attention_padded(d);
   const std::size_t block = attention_block(ex, shape), blocks = (shape.queries + block - 1) / block;
@@ -233,17 +320,20 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
       const std::size_t q0 = item % blocks * block, nq = std::min(block, shape.queries - q0);
       const std::size_t lanes = attention_padded(nq);
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
-      attention_transpose(q + (batch * shape.queries + q0) * q_ld + head * d, q_ld, nq, d, shape.scale, queries_t, lanes);
-      if constexpr (simd::has_dot_bf16)
-        if (pairs) {
-          attention_pairs_across(queries_t, lanes, d, lanes, queries_t, lanes);
-          const std::size_t words = (d + 1) / 2;
+      const float* query = q + (batch * shape.queries + q0) * q_ld + head * d;
+      if constexpr (simd::has_dot_bf16) {
+        if (pairs) {  // the scores of softmax are exponents of two
+          const float factor = softmax ? shape.scale * log2_of_e : shape.scale;
+          const std::size_t words = attention_turned_pairs(query, q_ld, nq, d, factor, queries_t, lanes);
           std::fill_n(queries_t + words * lanes, (attention_tiled(words) - words) * lanes, 0.0f);
         }
+      }
+      if (!pairs) attention_transpose(query, q_ld, nq, d, shape.scale, queries_t, lanes);
       for (std::size_t k0 = 0; k0 < visible; k0 += attention_keys) {
         const std::size_t nk = std::min(attention_keys, visible - k0);
         const bool first = k0 == 0;
         const float* key = k + (batch * shape.keys + k0) * k_ld + head * d;
+        const float* value = v + (batch * shape.keys + k0) * v_ld + head * d;
         if constexpr (simd::has_dot_bf16) {
           if (pairs) {
             const std::size_t words = attention_pairs_along(key, k_ld, nk, d, keys, key_words);
@@ -255,39 +345,18 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
         }
         if (!pairs) multiply(std::false_type{}, nk, lanes, d, key, k_ld, next, queries_t, lanes, scores, lanes, false);
         if (shape.causal) attention_mask(scores, lanes, q0, nq, k0, nk, attention_masked);
-        for (std::size_t i = 0; i < lanes; i += width) {
-          float* column = scores + i;
-          if (softmax) {
-            Batch m = simd::load(column);
-            for (std::size_t j = 1; j < nk; ++j) m = simd::max(m, simd::load(column + j * lanes));
-            Batch sum = simd::splat(0.0f);
-            if (!first) {
-              const Batch before = simd::load(maximum + i);
-              m = simd::max(m, before);
-              const Batch shrink = simd::exp(before - m);
-              simd::store(rescale + i, shrink);
-              sum = simd::load(total + i) * shrink;
-            }
-            for (std::size_t j = 0; j < nk; ++j) {
-              const Batch p = simd::exp(simd::load(column + j * lanes) - m);
-              simd::store(column + j * lanes, p);
-              sum = sum + p;
-            }
-            simd::store(maximum + i, m);
-            simd::store(total + i, sum);
-          } else {
-            for (std::size_t j = 0; j < nk; ++j)
-              simd::store(column + j * lanes, simd::max(simd::load(column + j * lanes), simd::splat(0.0f)));
-          }
-        }
+        const AttentionSums running{maximum, total, rescale};
+        if constexpr (simd::has_dot_bf16)
+          if (pairs) attention_weights<true>(softmax, scores, lanes, nk, first, running);
+        if (!pairs) attention_weights<false>(softmax, scores, lanes, nk, first, running);
         if (softmax && !first)
-          for (std::size_t i = 0; i < nq; ++i)
+          for (std::size_t i = 0; i < nq; ++i) {
+            if (rescale[i] == 1.0f) continue;  // most: no later key was nearer
             for (std::size_t c = 0; c < columns; c += width)
               simd::store(sums + i * columns + c, simd::load(sums + i * columns + c) * simd::splat(rescale[i]));
-        const float* value = v + (batch * shape.keys + k0) * v_ld + head * d;
+          }
         if constexpr (simd::has_dot_bf16) {
           if (pairs) {
-            attention_pairs_across(scores, lanes, nk, lanes, scores, lanes);
             attention_pairs_across(value, v_ld, nk, d, values, columns);
             const std::size_t words = (nk + 1) / 2, tiled = attention_tiled(words);
             if constexpr (simd::has_tiles) {
@@ -312,7 +381,8 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
         for (; c + width <= d; c += width) simd::store(out + c, simd::load(sums + i * columns + c) * simd::splat(factor));
         for (; c < d; ++c) out[c] = sums[i * columns + c] * factor;
         if (softmax && log_sum_exp != nullptr)
-          log_sum_exp[(batch * shape.heads + head) * shape.queries + q0 + i] = maximum[i] + std::log(total[i]);
+          log_sum_exp[(batch * shape.heads + head) * shape.queries + q0 + i] =
+              (pairs ? maximum[i] / log2_of_e : maximum[i]) + std::log(total[i]);
       }
     }
   });

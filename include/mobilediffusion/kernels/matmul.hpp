@@ -29,12 +29,12 @@ namespace detail {
 
 // Words of B in a block, which stays in the second-level cache (Executor::cached_floats): the most that a thread packs.
 inline constexpr std::size_t block_words = 192 * 1024;
-inline constexpr std::size_t most_depth = block_depth(Format::fp32);
 inline constexpr std::size_t most_columns = 768;
-static_assert(most_columns % panel == 0 && most_depth % simd::width == 0 && block_depth(Format::int8) <= most_depth);
+static_assert(most_columns % panel == 0 && block_depth % simd::width == 0);
 // What a product takes of a thread's scratch.
 inline constexpr std::size_t most_rows = std::max(panel_rows<Format::fp32>, panel_rows<Format::bf16>);
-inline constexpr std::size_t product_floats = block_words + most_rows * most_depth + 2 * most_columns + 2 * most_depth;
+inline constexpr std::size_t product_floats =
+    block_words + most_rows * block_depth + std::max(2 * most_columns, 2 * 4 * block_depth);
 static_assert(product_floats <= Executor::scratch_floats);
 
 // C, whose row i is an image's pixel (y, x) where a grid is given: pixels of every second row and column, for example.
@@ -70,7 +70,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
   const Epilogue& e = p.epilogue;
   float* const b_panels = scratch;
   float* const a_panel = scratch + block_words;
-  float* const buffer = a_panel + high * most_depth;
+  float* const buffer = a_panel + high * block_depth;
   const PackedPanel packed(p.b.format(), p.k);
   const bool in_place = p.b.is_packed() && !packed.expands;
   const std::size_t fitting = (in_place ? p.cached : std::min(p.cached, block_words)) / (block_k / pair);

@@ -28,8 +28,7 @@ static_assert(panel % tile_columns == 0);
 
 // Values of k in a block: as even as whole vectors allow. The same for every instruction set up to the last rounding.
 inline std::size_t k_block(std::size_t k, std::size_t pair) {
-  const std::size_t most = block_depth(pair == 4 ? Format::int8 : Format::fp32);
-  const std::size_t words = (k + pair - 1) / pair, blocks = (words + most - 1) / most;
+  const std::size_t words = (k + pair - 1) / pair, blocks = (words + block_depth - 1) / block_depth;
   return (blocks == 0 ? 1 : ((words + blocks - 1) / blocks + simd::width - 1) / simd::width) * simd::width * pair;
 }
 
@@ -42,7 +41,7 @@ struct PackedPanel {
   PackedPanel(Format f, std::size_t k)
       : format(f), expands((f == Format::bf16 && !simd::has_dot_bf16) || (f == Format::int8 && !simd::has_dot_int8)) {
     const std::size_t words = packed_words(k, f);
-    header = f == Format::int8 ? tile_columns * (1 + (words + block_depth(f) - 1) / block_depth(f)) : 0;
+    header = f == Format::int8 ? tile_columns * (1 + (words + block_depth - 1) / block_depth) : 0;
     floats = header + words * tile_columns;
   }
   static Format computed_in(Format f) { return f == Format::int8 && !simd::has_dot_int8 ? Format::fp32 : f; }
@@ -122,7 +121,7 @@ inline void pack_panel_int8(const float* w, std::size_t rows, std::size_t column
     out[j] = scale;
     for (std::size_t k0 = 0; k0 < columns; k0 += block) {
       const std::size_t n = std::min(block, columns - k0);
-      constexpr std::size_t most = 4 * block_depth(Format::int8);
+      constexpr std::size_t most = 4 * block_depth;
       std::int8_t q[most] = {};
       std::int32_t sum = 0;
       for (std::size_t k = 0; k < n; ++k) {  // adding 1.5 * 2^23 rounds to the nearest whole number

@@ -82,6 +82,13 @@ inline void store_bytes(std::uint8_t* p, Batch x) {
   const std::uint32_t word = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
   std::memcpy(p, &word, sizeof(word));
 }
+// Four vectors that follow each other.
+inline void store_bytes(std::uint8_t* p, Batch a, Batch b, Batch c, Batch d) {
+  store_bytes(p, a);
+  store_bytes(p + 4, b);
+  store_bytes(p + 8, c);
+  store_bytes(p + 12, d);
+}
 inline int8x16_t as_bytes(Words x) { return vreinterpretq_s8_s32(x); }
 // Of signed bytes of a and b: c[j] + sum over i < 4 of a[4 Lane + i] * b[4j + i].
 template <int Lane>
