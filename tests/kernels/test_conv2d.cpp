@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions and their gradients against the definition: strides, paddings, upsampling, odd channels, bf16, threads.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -287,6 +289,37 @@ TEST_CASE("a Winograd convolution whose tiles do not pass at once equals the def
     CHECK(difference(found, exact, 9 * g.channels) < (format == Format::bf16 ? 0.04 : 0.15));
     CHECK(found == packed_conv(Executor(1), g, outputs, ConvMethod::winograd, format));
     CHECK(found == packed_conv(Executor::oversubscribed(5), g, outputs, ConvMethod::winograd, format));
+  }
+}
+
+TEST_CASE("outputs that are larger than caches have the values of outputs that are not written past them", "[conv2d]") {
+  const Executor ex(2);
+  ConvGeometry g;
+  g.in_h = g.out_h = 368;
+  g.in_w = g.out_w = 364;  // a rest of every tile
+  g.channels = 32;
+  constexpr std::size_t outputs = 32;
+  const std::size_t floats = g.out_pixels() * outputs;
+  REQUIRE(floats >= kernels::stream_floats);
+  const auto x = normals(g.in_pixels() * g.channels, 1), w = normals(outputs * 9 * g.channels, 2), bias = normals(outputs, 3);
+  const AlignedBuffer streamed(floats), plain(floats);  // one begins where a line of the cache does, the other is added to zeros
+  for (const auto& [method, format] : {std::pair{ConvMethod::patches, Format::fp32},
+                                       {ConvMethod::winograd, Format::fp32},
+                                       {ConvMethod::winograd, Format::bf16},
+                                       {ConvMethod::direct, Format::bf16},
+                                       {ConvMethod::direct, Format::int8}}) {
+    CAPTURE(static_cast<int>(method), name_of(format));
+    const AlignedBuffer packed(36 * packed_floats(outputs, 9 * g.channels, format));
+    const AlignedBuffer scratch(kernels::conv2d_scratch(g, outputs, method, format) +
+                                kernels::pack_filters_scratch(outputs, 9 * g.channels, method));
+    kernels::pack_filters(w.data(), outputs, g.channels, method, format, packed.data(), scratch.data());
+    Epilogue e;
+    e.bias = bias.data();
+    kernels::conv2d(ex, x.data(), {packed.data(), outputs, method, format}, streamed.data(), g, e, scratch.data());
+    std::fill_n(plain.data(), floats, 0.0f);
+    e.accumulate = true;
+    kernels::conv2d(ex, x.data(), {packed.data(), outputs, method, format}, plain.data(), g, e, scratch.data());
+    CHECK(difference({streamed.data(), streamed.data() + floats}, {plain.data(), plain.data() + floats}, 1) < 1e-5);
   }
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Group and layer normalization against the oracle, and their gradients against central differences.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <thread>
 
 #include "catch.hpp"
@@ -73,6 +75,25 @@ TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
 }
 
 #ifndef MOBILEDIFFUSION_NO_THREADS
+TEST_CASE("group_norm of more than caches hold gives the bytes that it gives in place") {
+  const Executor ex(2);
+  constexpr std::size_t channels = 32, pixels = 131'101, floats = pixels * channels;
+  static_assert(floats >= kernels::stream_floats);
+  const AlignedBuffer x(floats), y(floats);
+  Random(3, 1).normals({x.data(), floats});
+  const std::vector<float> gamma(channels, 1.5f), beta(channels, -0.25f);
+  std::vector<float> statistics(2 * channels);
+  for (const Activation activation : {Activation::none, Activation::silu}) {
+    kernels::group_norm(ex, x.data(), y.data(), 1, pixels, channels, 8, 1e-5f, gamma.data(), beta.data(), activation,
+                        statistics.data());
+    const AlignedBuffer in_place(floats);
+    std::copy_n(x.data(), floats, in_place.data());
+    kernels::group_norm(ex, in_place.data(), in_place.data(), 1, pixels, channels, 8, 1e-5f, gamma.data(), beta.data(),
+                        activation, statistics.data());
+    CHECK(std::memcmp(y.data(), in_place.data(), floats * sizeof(float)) == 0);
+  }
+}
+
 TEST_CASE("group_norm in two threads with one executor is right or refused, between its loops too") {
   const Executor ex = Executor::oversubscribed(2);
   const std::size_t pixels = 64, channels = 2048, groups = 4;  // long between the loops

@@ -154,7 +154,7 @@ void direct_tile(const DirectSource& s, const float* a, const float* b, const Ta
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {  // read or written a whole tile later
     for (std::size_t v = 0; v < Vectors * width; v += 16) {
-      __builtin_prefetch(t.c + t.c_offset[r] + v, 1);
+      if (!t.stream) __builtin_prefetch(t.c + t.c_offset[r] + v, 1);
       if (t.residual != nullptr) __builtin_prefetch(t.residual + r * t.residual_ld + v);
     }
   }
@@ -199,6 +199,7 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
   const DirectPlan plan(g.in_h, g.in_w, pixel_words);
   const PackedPanel packed(F, k);
   const std::size_t sums = (packed.header == 0 ? 0 : packed.header / tile_columns - 1);
+  const bool stream = !e.accumulate && e.residual != y && streams(y, outputs, g.out_pixels() * outputs);
   ex.parallel_for(g.batch * plan.down * plan.across, 1, [&](std::size_t begin, std::size_t end, int thread) {
     float* const words = ex.scratch(thread);
     for (std::size_t i = begin; i < end; ++i) {
@@ -231,6 +232,7 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
           t.bias_offset = bias_offset;
           t.columns = std::min(tile_columns, outputs - n);
           t.add = e.accumulate;
+          t.stream = stream;
           if (e.bias != nullptr) t.bias = e.bias + n;
           t.residual_ld = e.residual_ld;
           t.a_scale = scale;
@@ -255,6 +257,7 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
         }
       }
     }
+    if (stream) simd::stream_end();
   });
 }
 

@@ -42,6 +42,7 @@ struct Output {
   float* c = nullptr;
   std::size_t ld = 0;  // from row to row, or from x to x
   std::size_t grid_h = 0, grid_w = 0, y_step = 0, image_step = 0;
+  bool stream = false;  // past the caches
 
   std::size_t offset(std::size_t i) const {
     if (grid_w == 0) return i * ld;
@@ -117,6 +118,7 @@ void multiply(const Product& p, const Rectangle& area, float* scratch) {
         t.residual_ld = e.residual_ld;
         t.c_ld = p.c.grid_w == 0 ? p.c.ld : 0;
         t.add = !first || e.accumulate;
+        t.stream = p.c.stream;
         // The next rows of A come nearer while this panel is multiplied, a few lines with every tile.
         const std::size_t next_rows = p.a_along && p.a.is_dense() ? std::min(high, row_end - i - rows) : 0;
         const std::size_t share = ((k1 - k0 + 15) / 16 * tile_columns + columns - 1) / columns * 16;
@@ -158,7 +160,7 @@ inline void multiply(Format format, const Product& p, const Rectangle& area, flo
 }
 
 // Divides C among the threads: the grid whose largest rectangle costs least, packing included.
-inline void run(const Executor& ex, const Product& p) {
+inline void run(const Executor& ex, Product p) {
   if (p.m == 0 || p.n == 0) return;
   const std::size_t panels = (p.n + tile_columns - 1) / tile_columns;
   std::size_t grid_m = 1, grid_n = 1;
@@ -182,6 +184,8 @@ inline void run(const Executor& ex, const Product& p) {
   const Format format = p.b.is_packed()                     ? PackedPanel::computed_in(p.b.format())
                         : ex.precision() == Precision::bf16 ? Format::bf16
                                                             : Format::fp32;
+  const bool once = p.k <= block_depth && !p.epilogue.accumulate && p.epilogue.residual != p.c.c;
+  p.c.stream = once && p.c.grid_w == 0 && p.c.ld == p.n && streams(p.c.c, p.c.ld, p.m * p.n);
   ex.parallel_for(grid_m * grid_n, 1, [&](std::size_t begin, std::size_t end, int thread) {
     const simd::Tiles registers(format != Format::fp32);
     for (std::size_t part = begin; part < end; ++part) {
@@ -193,6 +197,7 @@ inline void run(const Executor& ex, const Product& p) {
       area.columns = std::min(p.n, panels * (in + 1) / grid_n * tile_columns) - area.column;
       multiply(format, p, area, ex.scratch(thread));
     }
+    if (p.c.stream) simd::stream_end();
   });
 }
 

@@ -62,6 +62,7 @@ struct Target {
   std::size_t c_ld;     // between neighbouring rows, or 0 where they are not equally far apart
   std::size_t columns;  // at most the tile's
   bool add;             // to what is in c: a later block of K, or accumulation
+  bool stream;          // written past the caches (loops.hpp)
   const float* bias;    // or nullptr
   const std::size_t* bias_offset;
   const float* residual;  // or nullptr
@@ -144,7 +145,8 @@ template <std::size_t Rows, std::size_t Vectors>
         if (t.add) x = x + simd::load(c + v * width);
         if (t.bias != nullptr) x = x + simd::load(t.bias + t.bias_offset[r] + v * width);
         if (t.residual != nullptr) x = x + simd::load(t.residual + r * t.residual_ld + v * width);
-        simd::store(c + v * width, x);
+        if (t.stream) simd::stream(c + v * width, x);
+        else simd::store(c + v * width, x);
       }
     }
     return;
@@ -164,8 +166,10 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   constexpr std::size_t width = simd::width;
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
-    __builtin_prefetch(t.c + t.c_offset[r], 1);
-    if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
+    if (!t.stream) {
+      __builtin_prefetch(t.c + t.c_offset[r], 1);
+      if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
+    }
     if (t.residual != nullptr) {
       __builtin_prefetch(t.residual + r * t.residual_ld);
       if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.residual + r * t.residual_ld + width);

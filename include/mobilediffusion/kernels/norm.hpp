@@ -178,7 +178,7 @@ inline void scale_and_shift(std::size_t channels, std::size_t groups, const floa
   }
 }
 
-template <Activation A>
+template <Activation A, bool Stream>
 [[gnu::noinline]] inline void scale_pixels(const float* x, float* y, std::size_t y_ld, std::size_t pixels, std::size_t channels,
                                            const float* scale, const float* shift) {
   std::size_t p = 0;
@@ -187,8 +187,11 @@ template <Activation A>
     float* out = y + p * y_ld;
     for_vectors(0, channels, [=](auto lanes, std::size_t c) {
       const simd::Batch a = lanes.load(scale + c), b = lanes.load(shift + c);
-      for (std::size_t i = 0; i < 4; ++i)
-        lanes.store(out + i * y_ld + c, activation_value<A>(simd::fma(lanes.load(in + i * channels + c), a, b)));
+      for (std::size_t i = 0; i < 4; ++i) {
+        const simd::Batch value = activation_value<A>(simd::fma(lanes.load(in + i * channels + c), a, b));
+        if constexpr (Stream) simd::stream(out + i * y_ld + c, value);
+        else lanes.store(out + i * y_ld + c, value);
+      }
     });
   }
   for (; p < pixels; ++p) {
@@ -216,6 +219,8 @@ inline void group_norm_of(const Executor& ex, std::span<const NormSource> source
   for (const NormSource& source : sources) channels += source.channels;
   check_group_norm(channels, groups, activation);
   if (batch == 0 || pixels == 0) return;
+  bool stream = streams(y, channels, batch * pixels * channels);
+  for (const NormSource& source : sources) stream = stream && source.x != y && source.channels % simd::width == 0;
   const PixelChunks chunks(pixels, channels);
   const auto vectors = [&](int thread) { return ex.scratch(thread) + PixelChunks::capacity; };
   const auto sums = [&](std::size_t b, std::size_t j, float* out, int) {
@@ -235,12 +240,18 @@ inline void group_norm_of(const Executor& ex, std::span<const NormSource> source
     float* out = y + (b * pixels + begin) * channels;
     for (const NormSource& source : sources) {
       const float* in = source.x + (b * pixels + begin) * source.channels;
-      if (activation == Activation::silu) scale_pixels<Activation::silu>(in, out, channels, n, source.channels, scale, shift);
-      else scale_pixels<Activation::none>(in, out, channels, n, source.channels, scale, shift);
+      const auto run = [&]<bool Stream>(std::bool_constant<Stream>) {
+        constexpr auto silu = Activation::silu, none = Activation::none;
+        if (activation == silu) scale_pixels<silu, Stream>(in, out, channels, n, source.channels, scale, shift);
+        else scale_pixels<none, Stream>(in, out, channels, n, source.channels, scale, shift);
+      };
+      if (stream) run(std::true_type{});
+      else run(std::false_type{});
       out += source.channels;
       scale += source.channels;
       shift += source.channels;
     }
+    if (stream) simd::stream_end();
   };
   two_passes(ex, batch, chunks, sums, join, write);
 }

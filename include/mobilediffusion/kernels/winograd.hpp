@@ -160,7 +160,7 @@ void winograd_gather(const WinogradPixels<Side>& pixels, std::size_t channels, c
 // The tile's products m [points][out_point] back into outputs, with the epilogue.
 template <std::size_t Side>
 void winograd_scatter(const float* m, const ConvGeometry& g, std::size_t outputs, const WinogradPlan& plan,
-                      const WinogradTile& tile, const Epilogue& e, float* y) {
+                      const WinogradTile& tile, const Epilogue& e, float* y, bool stream) {
   constexpr std::size_t n = Side + 2;
   const std::size_t rows = std::min(Side, g.out_h - tile.y), columns = std::min(Side, g.out_w - tile.x);
   const std::size_t first = (tile.image * g.out_h + tile.y) * g.out_w + tile.x, point = plan.out_point;
@@ -183,7 +183,8 @@ void winograd_scatter(const float* m, const ConvGeometry& g, std::size_t outputs
         simd::Batch value = t[j] + b;
         if (e.residual != nullptr) value = value + lanes.load(e.residual + (pixel + j) * e.residual_ld + c);
         if (e.accumulate) value = value + lanes.load(out + j * outputs);
-        lanes.store(out + j * outputs, value);
+        if (stream) simd::stream(out + j * outputs, value);
+        else lanes.store(out + j * outputs, value);
       }
     }
   });
@@ -196,6 +197,7 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
   const std::size_t outputs = w.outputs;
   const WinogradPlan plan(g, outputs, w.format);
   const std::size_t panels = (outputs + tile_columns - 1) / tile_columns;
+  const bool stream = !epilogue.accumulate && epilogue.residual != y && streams(y, outputs, g.out_pixels() * outputs);
   const auto gather = [&](std::size_t t0, std::size_t begin, std::size_t end, float* v, float* work) {
     for (std::size_t i = begin; i < end; ++i) winograd_gather<Side, F>({x, g, {plan, t0 + i}}, g.channels, plan, i, v, work);
   };
@@ -215,7 +217,8 @@ void winograd(const Executor& ex, const float* x, const PackedFilters& w, float*
   };
   const auto scatter = [&](std::size_t t0, std::size_t begin, std::size_t end, const float* m) {
     for (std::size_t i = begin; i < end; ++i)
-      winograd_scatter<Side>(m + i * outputs, g, outputs, plan, {plan, t0 + i}, epilogue, y);
+      winograd_scatter<Side>(m + i * outputs, g, outputs, plan, {plan, t0 + i}, epilogue, y, stream);
+    if (stream) simd::stream_end();
   };
 
   if (plan.own) {

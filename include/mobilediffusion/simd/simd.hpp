@@ -35,6 +35,18 @@ inline Batch load(const float* p) { return Batch::load_unaligned(p); }
 inline void store(float* p, Batch v) { v.store_unaligned(p); }
 inline Batch splat(float x) { return Batch(x); }
 
+// Past the caches, where a vector is a whole line of them: the line need not be read first, and pushes nothing out. p: a multiple
+// of 64 bytes. Other threads see it after stream_end().
+#if defined(__AVX512F__) && !defined(MOBILEDIFFUSION_PLAIN_VECTORS)
+inline constexpr bool can_stream = true;
+inline void stream(float* p, Batch v) { _mm512_stream_ps(p, v); }
+inline void stream_end() { _mm_sfence(); }
+#else
+inline constexpr bool can_stream = false;
+inline void stream(float* p, Batch v) { store(p, v); }
+inline void stream_end() {}
+#endif
+
 // The first n < width lanes, the others zero; and only the first n lanes written. For tails, in the same code as full lanes.
 inline Batch load_partial(const float* p, std::size_t n) {
 #if defined(__AVX512F__)
