@@ -74,7 +74,7 @@ static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::fp32) == 32 * 
 static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::bf16) == 32 * 2 + 16);
 static_assert(reflect::packed_floats<LinearWeights<4, 8>>(Format::int8) == 32 * 2 + 16);  // too small for 8 bits
 static_assert(reflect::packed_floats<LinearWeights<256, 33>>(Format::int8) == 64 * (1 + 1 + 256 / 4) + 48);
-static_assert(reflect::packed_floats<LinearWeights<2048, 64>>(Format::int8) == 64 * (1 + 2 + 2048 / 4) + 64);
+static_assert(reflect::packed_floats<LinearWeights<4096, 64>>(Format::int8) == 64 * (1 + 2 + 4096 / 4) + 64);
 static_assert(reflect::parameters<FeedForwardWeights>() == 40 + 20);
 static_assert(reflect::parameters<BlockWeights<false>>() == 60);
 static_assert(reflect::parameters<BlockWeights<true>>() == 4 + 16 + 20 + 60);
