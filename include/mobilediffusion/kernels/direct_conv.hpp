@@ -82,9 +82,16 @@ void load_region(const float* x, const ConvGeometry& g, DirectRegion& region, fl
   using simd::Batch;
   using simd::width;
   const std::size_t pixels = region.pixels(), channels = g.channels;
-  const auto each = [&](auto&& f) {  // f(index, pixel or nullptr)
-    for (std::size_t i = 0, at = 0; i < region.rows + 2; ++i)
-      for (std::size_t j = 0; j < region.wide(); ++j, ++at) f(at, region.pixel(x, g, i, j));
+  const auto each = [&](auto&& f) __attribute__((always_inline)) {  // f(index, pixel or nullptr)
+    const std::size_t wide = region.wide(), left = region.x == 0 ? 1 : 0, right = std::min(wide, g.in_w + 1 - region.x);
+    for (std::size_t i = 0, at = 0; i < region.rows + 2; ++i) {
+      const float* p = region.pixel(x, g, i, left);  // nullptr: so is the whole row
+      for (std::size_t j = 0; j < wide; ++j, ++at) {
+        const bool inside = p != nullptr && j >= left && j < right;
+        f(at, inside ? p : nullptr);
+        if (inside) p += channels;
+      }
+    }
   };
   if constexpr (F == Format::int8) {
     Batch least = simd::splat(0.0f), most = least;
@@ -210,7 +217,7 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
       const std::size_t tiles =
           phases * region.rows * ((region.columns + tile_rows - 1) / tile_rows) * ((outputs + tile_columns - 1) / tile_columns);
       const std::size_t share = i + 1 < end ? (next.pixels() + tiles - 1) / tiles : 0;
-      std::size_t coming = 0;
+      std::size_t coming = 0, coming_row = 0, coming_column = 0;
       const std::size_t wide = region.wide();
       const DirectSource source{taps, pixel_words / direct_words, wide, region.pixels()};
       float scale[tile_rows], low[tile_rows];
@@ -248,9 +255,13 @@ void conv2d_direct(const Executor& ex, const float* x, const PackedFilters& w, f
               const std::size_t pixel = first + (times * row + down) * g.out_w + times * column + right;
               t.c = y + pixel * outputs + n;
               if (e.residual != nullptr) t.residual = e.residual + pixel * e.residual_ld + n;
-              for (const std::size_t stop = std::min(coming + share, next.pixels()); coming < stop; ++coming)
-                if (const float* p = next.pixel(x, g, coming / next.wide(), coming % next.wide()); p != nullptr)
+              for (const std::size_t stop = std::min(coming + share, next.pixels()); coming < stop; ++coming) {
+                if (const float* p = next.pixel(x, g, coming_row, coming_column); p != nullptr)
                   for (std::size_t c = 0; c < g.channels; c += 16) __builtin_prefetch(p + c, 0, 2);
+                if (++coming_column < next.wide()) continue;
+                coming_column = 0;
+                ++coming_row;
+              }
               functions[height / 2](source, words + ((row + down) * wide + column + right) * direct_words, panel + packed.header,
                                     t);
             }
