@@ -62,6 +62,7 @@ vae(widths "c.decoder_channels[0] += 1;" "every VAE width must be a positive mul
 vae(resnets "c.decoder_resnets = 0;" "the VAE needs at least one residual block per level")
 vae(attention "c.middle = false, c.middle_attention = true;" "the VAE's attention stands in its middle")
 vae(attention_norm "c.groups = 0, c.middle = c.middle_attention = true;" "the VAE's attention is normalized")
+vae(decoder_norms "c.middle = c.middle_attention = true, c.decoder_norms = false;" "the decoder's attention is normalized")
 vae(latents "c.latent_channels = 0;" "latents need at least one channel")
 set(taesd "c = mobilediffusion::presets::taesd;")
 vae(tiny_parts "${taesd} c.groups = 32;" "a tiny autoencoder has convolutions and ReLU alone")

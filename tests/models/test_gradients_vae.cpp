@@ -71,7 +71,8 @@ constexpr VaeConfig plain{.height = 8,
                           .quant_conv = false,
                           .groups = 4};
 
-// A decoder that is not built as its encoder is: depth to space over a patch, one separable convolution in each block.
+// A decoder that is not built as its encoder is: depth to space over a patch, one separable convolution in each block,
+// no norms.
 constexpr VaeConfig own_decoder{.height = 16,
                                 .width = 8,
                                 .latent_channels = 2,
@@ -84,7 +85,8 @@ constexpr VaeConfig own_decoder{.height = 16,
                                 .decoder_resnets = 2,
                                 .decoder_middle = false,
                                 .decoder_separable = {.conv2 = true},
-                                .groups = 4};
+                                .groups = 4,
+                                .decoder_norms = false};
 
 // Activations without normalization.
 constexpr VaeConfig without_norms{.height = 16,

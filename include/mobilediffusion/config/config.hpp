@@ -116,6 +116,7 @@ struct VaeConfig {
   SeparableConfig decoder_separable{};                              // of the decoder's residual blocks but the middle's
   bool separable_samplers = false;                                  // of the decoder's up-sampling convolutions
   std::size_t groups = 32;                   // 0: no normalization (TAESD): cheaper, and flat colours stay exact
+  bool decoder_norms = true;                 // whether the decoder has norms, where `groups` says so
   std::size_t scaling_millionths = 182'150;  // latents are multiplied by this / 1e6 to have unit variance
 };
 

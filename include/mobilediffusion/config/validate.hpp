@@ -100,9 +100,13 @@ struct ValidVae {
                 "mobilediffusion: the picture must be divisible by the VAE's down-sampling, patch * 2^(levels-1); change "
                 "`height` or `width`");
   static constexpr bool widths() {
-    const auto valid = [](std::size_t channels) { return channels > 0 && (C.groups == 0 || channels % C.groups == 0); };
+    const auto valid = [](std::size_t channels, std::size_t groups) {
+      return channels > 0 && (groups == 0 || channels % groups == 0);
+    };
     for (std::size_t l = 0; l < C.levels; ++l)
-      if (!valid(C.encoder_channels[l]) || (l < decoder_levels(C) && !valid(C.decoder_channels[l]))) return false;
+      if (!valid(C.encoder_channels[l], C.groups) ||
+          (l < decoder_levels(C) && !valid(C.decoder_channels[l], C.decoder_norms ? C.groups : 0)))
+        return false;
     return true;
   }
   static_assert(widths(),
@@ -114,6 +118,9 @@ struct ValidVae {
                 "mobilediffusion: the VAE's attention stands in its middle; set `middle` or clear `middle_attention`");
   static_assert(!C.middle_attention || C.groups > 0,
                 "mobilediffusion: the VAE's attention is normalized; set `groups` or clear `middle_attention`");
+  static_assert(!C.middle_attention || !C.decoder_middle || C.decoder_norms,
+                "mobilediffusion: the decoder's attention is normalized; set `decoder_norms`, or clear `decoder_middle` or "
+                "`middle_attention`");
   static_assert(C.latent_channels >= 1, "mobilediffusion: latents need at least one channel; change `latent_channels`");
   static constexpr bool tiny = C.kind == VaeKind::autoencoder_tiny;
   static constexpr bool separable = C.separable_samplers || C.decoder_separable.conv1 || C.decoder_separable.conv2;

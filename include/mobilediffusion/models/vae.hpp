@@ -131,7 +131,7 @@ class Vae {
   // Where the decoder ends.
   static constexpr std::size_t end_patch = decoder_patch(C), end_levels = decoder_levels(C);
   static constexpr std::size_t end_height = C.height / end_patch, end_width = C.width / end_patch;
-  static constexpr std::size_t end_pixels = end_height * end_width;
+  static constexpr std::size_t end_pixels = end_height * end_width, end_groups = C.decoder_norms ? C.groups : 0;
 
   static constexpr StageSpec down_spec(std::size_t l) {
     return {.height = top_height >> l,
@@ -150,7 +150,7 @@ class Vae {
             .in = C.decoder_channels[l + 1 == end_levels ? l : l + 1],
             .channels = C.decoder_channels[l],
             .resnets = C.decoder_resnets,
-            .groups = C.groups,
+            .groups = end_groups,
             .time_width = 0,
             .separable1 = C.decoder_separable.conv1,
             .separable2 = C.decoder_separable.conv2,
@@ -321,9 +321,9 @@ class Vae {
     static constexpr bool has_middle = C.middle && C.decoder_middle;
     using PostQuant = Linear<LinearSpec{.in = C.latent_channels, .out = C.latent_channels, .conv = true}>;
     using ConvIn = Convolution<ConvolutionSpec{.in = C.latent_channels, .out = bottom, .height = low_height, .width = low_width}>;
-    using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, C.groups, has_middle&& C.middle_attention}>;
+    using Middle = VaeMiddle<VaeMiddleSpec{bottom, low_height, low_width, end_groups, has_middle&& C.middle_attention}>;
     using NormOut =
-        GroupNorm<GroupNormSpec{.channels = top, .groups = C.groups, .pixels = end_pixels, .activation = Activation::silu}>;
+        GroupNorm<GroupNormSpec{.channels = top, .groups = end_groups, .pixels = end_pixels, .activation = Activation::silu}>;
     using ConvOut =
         Convolution<ConvolutionSpec{.in = top, .out = 3 * end_patch* end_patch, .height = end_height, .width = end_width}>;
     template <class I>
