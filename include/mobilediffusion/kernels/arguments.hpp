@@ -26,6 +26,9 @@ struct Epilogue {
   bool accumulate = false;  // C += ...
 };
 
+// Outputs of so many floats are written past the caches, where a processor can (loops.hpp).
+inline constexpr std::size_t stream_floats = std::size_t{4} << 20;
+
 struct AttentionShape {
   std::size_t batch, queries, keys, heads, head_dim;  // head_dim: 1..512
   bool causal = false;                                // query i sees keys 0..i

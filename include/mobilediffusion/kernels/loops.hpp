@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "mobilediffusion/core/executor.hpp"
+#include "mobilediffusion/kernels/arguments.hpp"
 #include "mobilediffusion/simd/simd.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {
@@ -19,14 +20,8 @@ struct FullVector {
   simd::Batch only(simd::Batch v) const { return v; }
 };
 
-// As FullVector, past the caches.
-struct StreamedVector : FullVector {
-  void store(float* p, simd::Batch v) const { simd::stream(p, v); }
-};
-
 // Whether rows of an output that are `ld` floats apart are better written past the caches: what reads so much next finds it in
 // memory either way.
-inline constexpr std::size_t stream_floats = std::size_t{4} << 20;
 inline bool streams(const float* y, std::size_t ld, std::size_t floats) {
   return simd::can_stream && floats >= stream_floats && ld % 16 == 0 && reinterpret_cast<std::uintptr_t>(y) % 64 == 0;
 }
