@@ -184,11 +184,6 @@ std::string as_text(std::string name) {
   return name;
 }
 
-std::string shortest(float value) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, value).ptr};
-}
-
 void say(const Options& o, const fs::path& path, const std::string& what) {
   if (o.quiet) return;
   std::FILE* const stream = examples::is_standard_output(path.string()) ? stderr : stdout;
@@ -251,7 +246,7 @@ void generate(const Options& o) {
       std::vector<std::pair<std::string, std::string>> text{{"prompt", r.prompt},
                                                             {"seed", std::to_string(r.seed)},
                                                             {"steps", std::to_string(steps)},
-                                                            {"guidance", shortest(guidance)},
+                                                            {"guidance", md::detail::number_text(guidance)},
                                                             {"sampler", std::string(md::name_of(sampler))}};
       if (!o.negative.empty()) text.emplace_back("negative", o.negative);
       if (F != md::Format::fp32) text.emplace_back("format", md::name_of(F));

@@ -25,12 +25,8 @@ namespace text_to_image {
 namespace {
 
 using md::detail::join;
+using md::detail::number_text;
 using md::detail::printable;
-
-std::string shortest(float value) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, value).ptr};
-}
 
 // What of a prompt the model does not read, said on stderr.
 void check_prompt(const char* which, const auto& session, const std::string& prompt, const md::PromptOptions& words) try {
@@ -65,7 +61,7 @@ std::string parameters_of(const md::Request& r, const md::SamplingOptions& o, co
                           std::size_t height) {
   std::string text = r.prompt;
   if (!r.negative.empty()) text += "\nNegative prompt: " + r.negative;
-  text += join({"\nSteps: ", o.steps, ", Sampler: ", md::name_of(o.sampler), ", CFG scale: ", shortest(o.guidance),
+  text += join({"\nSteps: ", o.steps, ", Sampler: ", md::name_of(o.sampler), ", CFG scale: ", number_text(o.guidance),
                 ", Seed: ", r.seed, ", Size: ", width, "x", height, ", Model: ", options.paths.model.stem().string()});
   std::visit(
       [&](const auto& s) {
@@ -73,7 +69,7 @@ std::string parameters_of(const md::Request& r, const md::SamplingOptions& o, co
       },
       o.sampler);
   if (options.clip_skip) text += join({", Clip skip: ", *options.clip_skip});
-  if (!options.init_image.empty()) text += ", Denoising strength: " + shortest(options.strength);
+  if (!options.init_image.empty()) text += ", Denoising strength: " + number_text(options.strength);
   if (options.format != md::Format::fp32) text += std::string(", Weights: ") + md::name_of(options.format);
   if (r.noise == md::NoiseKind::torch) text += ", RNG: CPU";
   return text + ", Version: mobilediffusion " MOBILEDIFFUSION_VERSION;

@@ -55,7 +55,8 @@ void copy_common(const From& from, To& to) {
   const auto have = reflect::leafs(from);
   for (const reflect::LeafView& leaf : reflect::leafs(to)) {
     const auto same = [&](const reflect::LeafView& other) {
-      return other.path == leaf.path && std::ranges::equal(other.type->file_shape, leaf.type->file_shape);
+      const auto &a = other.type->file_shape, &b = leaf.type->file_shape;
+      return other.path == leaf.path && std::equal(a.begin(), a.end(), b.begin(), b.end());
     };
     if (const auto at = std::find_if(have.begin(), have.end(), same); at != have.end())
       std::copy_n(at->data(), leaf.type->count, leaf.data());
