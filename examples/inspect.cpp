@@ -33,6 +33,7 @@ void for_each_preset(F&& f) {
   f.template operator()<md::presets::emoji>("emoji");
   f.template operator()<md::presets::tiny>("tiny");
   f.template operator()<md::presets::full>("full");
+  f.template operator()<md::presets::full_light>("full_light");
   f.template operator()<md::presets::lite>("lite");
   f.template operator()<md::presets::sd15>("sd15");
   f.template operator()<md::presets::sd21_base>("sd21_base");

@@ -260,7 +260,8 @@ inline constexpr VaeConfig light_vae{.height = 16,
                                      .decoder_middle = false,
                                      .decoder_separable = {.conv1 = true, .conv2 = true},
                                      .separable_samplers = true,
-                                     .groups = 4};
+                                     .groups = 4,
+                                     .decoder_norms = false};
 
 inline constexpr VaeConfig narrow_taesd{.kind = VaeKind::autoencoder_tiny,
                                         .height = 16,

@@ -96,10 +96,20 @@ static_assert(decoder_counts<presets::sd_vae>(49'490'199, 1'257'259'466'752));
 static_assert(reflect::leaf_count<Vae<presets::sd_vae>::Weights>() == 140 + 108);
 static_assert(decoder_counts<presets::half_vae>(9'664'587, 256'079'298'560));
 static_assert(decoder_counts<presets::tapered_vae>(10'473'995, 129'086'259'200));
+// The light decoder; what an independent count gives: at most 40 GMACs, for the latents of the same encoder.
+static_assert(decoder_counts<presets::light_vae>(2'889'812, 32'884'654'080));
+static_assert(decoder_counts<lite4.vae>(2'878'240, 32'837'271'552));
+static_assert(decoder_counts<lite3.vae>(2'875'352, 32'825'446'400));
+static_assert(Vae<presets::light_vae>::encoder_macs == 144'217'997'312);
+static_assert(Vae<presets::light_vae>::parameters == 2'889'812 + 8'576'736);
+static_assert(Vae<presets::lite.vae>::decoder_macs <= 40'000'000'000 &&
+              Vae<presets::full_light.vae>::decoder_macs <= 40'000'000'000);
+static_assert(std::is_same_v<UnetOf<presets::full_light>, UnetOf<presets::full>> && ValidModel<presets::full_light>::value);
 static_assert(decoder_counts<full3.vae>(10'459'535, 129'027'051'520));
 static_assert(decoder_counts<full4.vae>(10'462'423, 129'038'876'672));
 static_assert(Vae<presets::half_vae>::encoder_macs == 144'217'997'312);
 static_assert(Vae<presets::half_vae>::parameters == 9'664'587 + 8'576'736);
+static_assert(Vae<presets::tapered_vae>::encoder_macs == 144'217'997'312);
 static_assert(Vae<presets::tapered_vae>::parameters == 10'473'995 + 8'576'736);
 // TAESD as published (1,222,532 and 1,222,531), an eighteenth of Stable Diffusion's decoder in work; and with 16 channels.
 template <VaeConfig C>

@@ -135,11 +135,11 @@ def models():
 
 
 def decoders():
-    """A decoder that is not built as its encoder is: depth to space at its end, no middle, separable convolutions."""
+    """A decoder that is not built as its encoder is: depth to space at its end, no middle, no norms, separable convolutions."""
     g = Golden(700)
     light = twin.VaeConfig(16, 8, 2, levels=3, encoder_channels=[8, 8, 8], decoder_channels=[8, 12], encoder_resnets=1,
                            decoder_resnets=2, decoder_patch=2, decoder_middle=False, decoder_separable=SeparableConfig(True, True),
-                           separable_samplers=True, groups=4)
+                           separable_samplers=True, groups=4, decoder_norms=False)
     g.add("light", twin.Vae(light), vae, picture=picture(2, 3, 16, 8), z=(2, 2, 4, 2))
     return g
 

@@ -95,6 +95,7 @@ class VaeConfig:
     quant_conv: bool = True
     separable_samplers: bool = False
     groups: int = 32
+    decoder_norms: bool = True
     decoder_patch: int = 0
     decoder_middle: bool = True
     decoder_separable: SeparableConfig = field(default_factory=SeparableConfig)
@@ -166,8 +167,10 @@ def mobile_unet(width, depth, separable_everywhere):
 
 tapered_vae = VaeConfig(latent_channels=8, encoder_channels=[64, 128, 256, 256], decoder_channels=[32, 64, 160, 320],
                         decoder_resnets=2)
+light_vae = VaeConfig(latent_channels=8, encoder_channels=[64, 128, 256, 256], decoder_channels=[64, 160, 320],
+                      decoder_resnets=1, decoder_patch=2, decoder_middle=False, separable_samplers=True, decoder_norms=False)
 full = ModelConfig(TextEncoderConfig(), mobile_unet(1024, 5, False), tapered_vae)
-lite = ModelConfig(TextEncoderConfig(), mobile_unet(896, 4, True), tapered_vae)
+lite = ModelConfig(TextEncoderConfig(), mobile_unet(896, 4, True), light_vae)
 
 tiny = ModelConfig(
     text=TextEncoderConfig(vocabulary=40, length=7, width=16, layers=2, heads=2, mlp_ratio=2, pooled=1),
@@ -279,11 +282,11 @@ class ResnetBlock(nn.Module):
     def __init__(self, inputs, outputs, groups, time_width=0, separable=SeparableConfig()):
         super().__init__()
         epsilon = 1e-5 if time_width else 1e-6
-        self.norm1 = nn.GroupNorm(groups, inputs, epsilon)
+        self.norm1 = part(groups, lambda: nn.GroupNorm(groups, inputs, epsilon))
         self.conv1 = convolution(inputs, outputs, separable=separable.conv1)
         if time_width:
             self.time_emb_proj = nn.Linear(time_width, outputs)
-        self.norm2 = nn.GroupNorm(groups, outputs, epsilon)
+        self.norm2 = part(groups, lambda: nn.GroupNorm(groups, outputs, epsilon))
         self.conv2 = convolution(outputs, outputs, separable=separable.conv2)
         self.conv_shortcut = part(inputs != outputs, lambda: nn.Conv2d(inputs, outputs, 1))
 
@@ -510,13 +513,13 @@ class Decoder(nn.Module):
         super().__init__()
         self.patch = c.decoder_patch or c.patch
         levels = c.levels - int(math.log2(self.patch // c.patch))
-        w = c.decoder_channels[:levels]
+        w, groups = c.decoder_channels[:levels], c.groups if c.decoder_norms else 0
         self.conv_in = convolution(c.latent_channels, w[-1])
         self.mid_block = part(c.middle and c.decoder_middle, lambda: vae_middle(w[-1], c))
         self.up_blocks = nn.ModuleList([
-            Stage([(w[min(l + 1, levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], c.groups, 0,
+            Stage([(w[min(l + 1, levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], groups, 0,
                   c.decoder_separable, "up" if l > 0 else None, c.separable_samplers) for l in reversed(range(levels))])
-        self.conv_norm_out = nn.GroupNorm(c.groups, w[0], 1e-6)
+        self.conv_norm_out = part(groups, lambda: nn.GroupNorm(groups, w[0], 1e-6))
         self.conv_out = convolution(w[0], 3 * self.patch**2)
 
     def forward(self, z):

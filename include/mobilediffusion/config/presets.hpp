@@ -36,6 +36,16 @@ inline constexpr VaeConfig half_vae{
     .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {64, 128, 256, 256}, .decoder_resnets = 2};
 inline constexpr VaeConfig tapered_vae{
     .latent_channels = 8, .encoder_channels = {64, 128, 256, 256}, .decoder_channels = {32, 64, 160, 320}, .decoder_resnets = 2};
+// The same encoder, and so the same latents, with a decoder of 2.9 million parameters and 33 GMACs: no middle, no norms, one
+// block a level, and depth to space for the last doubling. bench/README.md has the ablation that it comes from.
+inline constexpr VaeConfig light_vae{.latent_channels = 8,
+                                     .decoder_patch = 2,
+                                     .encoder_channels = {64, 128, 256, 256},
+                                     .decoder_channels = {64, 160, 320},
+                                     .decoder_resnets = 1,
+                                     .decoder_middle = false,
+                                     .separable_samplers = true,
+                                     .decoder_norms = false};
 
 // TAESD (github.com/madebyollin/taesd): 2.4 million parameters for the latents of Stable Diffusion 1 and 2; taesd_16 for those
 // of 16 channels (Stable Diffusion 3, FLUX.1).
@@ -67,7 +77,7 @@ inline constexpr TextEncoderConfig sdxl_text_2{
 inline constexpr ModelConfig full{
     .text = clip_l, .unet = mobile_unet(1024, 5, false), .vae = tapered_vae, .sampler = {.steps = 8, .guidance_percent = 100}};
 inline constexpr ModelConfig lite{
-    .text = clip_l, .unet = mobile_unet(896, 4, true), .vae = tapered_vae, .sampler = {.steps = 8, .guidance_percent = 100}};
+    .text = clip_l, .unet = mobile_unet(896, 4, true), .vae = light_vae, .sampler = {.steps = 8, .guidance_percent = 100}};
 
 // The same model with another number of latent channels: 3 and 4 are in use as well as 8.
 constexpr ModelConfig with_latent_channels(ModelConfig m, std::size_t channels) {
@@ -81,6 +91,7 @@ constexpr ModelConfig with_vae(ModelConfig m, VaeConfig vae) {
   m.vae = vae;
   return m;
 }
+inline constexpr ModelConfig full_light = with_vae(full, light_vae);  // the same UNet and latents
 // The same model for prompts of up to so many chunks of the text encoder's length (Stable Diffusion: 75 words and signs each). A
 // prompt takes as many as it needs, so shorter ones are drawn as ever; what drawing takes of memory is for the longest.
 constexpr ModelConfig with_long_prompts(ModelConfig m, std::size_t chunks) {
