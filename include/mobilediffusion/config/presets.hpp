@@ -29,7 +29,8 @@ constexpr UnetConfig mobile_unet(std::size_t width, std::size_t depth, bool sepa
 }
 
 // Stable Diffusion's autoencoder, one half as wide, and one whose decoder is narrow where pictures are large: 10 million
-// parameters and 129 GMACs at 512x512, half of what the half-width decoder costs.
+// parameters and 129 GMACs at 512x512, half of what the half-width decoder costs. Its last norms have one channel a group, which
+// forgets flat colours: train light_vae instead.
 inline constexpr VaeConfig sd_vae{};
 inline constexpr VaeConfig sdxl_vae{.height = 1024, .width = 1024, .scaling_millionths = 130'250};
 inline constexpr VaeConfig half_vae{
