@@ -3,6 +3,7 @@
 //
 //   inspect [--preset emoji] [--csv]    the static graph: every part with its sizes, all known to the compiler
 //   inspect --preset full --svg FILE    its UNet as a drawing
+//   inspect --json full                 its whole configuration and its tensors' shapes, for programs (examples/pytorch)
 //   inspect FILE [--csv]                a weights file: what it is, metadata, tensors by group, and which preset it fits
 //   inspect FOLDER [--csv]              the same of a model in the layout of diffusers
 #include <CLI/CLI.hpp>
@@ -15,6 +16,7 @@
 #include "common/arguments.hpp"
 #include "common/graph_svg.hpp"
 #include "common/graph_table.hpp"
+#include "common/model_json.hpp"
 #include "mobilediffusion/mobilediffusion.hpp"
 
 #ifndef MOBILEDIFFUSION_VERSION
@@ -242,20 +244,30 @@ void print_file(const std::string& path, bool csv) {
 
 int main(int argc, char** argv) {
   CLI::App app{"The static graph of a preset, or the contents of a weights file", "inspect"};
-  std::string file, svg, preset = "emoji";
+  std::string file, svg, json, preset = "emoji";
   bool csv = false;
   app.set_version_flag("--version", "inspect " MOBILEDIFFUSION_VERSION);
   app.add_option("file", file, "A safetensors file, or a folder as diffusers lays out a model")->type_name("PATH");
-  app.add_option("--preset", preset, "An architecture")
+  auto* const preset_option = app.add_option("--preset", preset, "An architecture");
+  preset_option->check(CLI::IsMember(preset_names()))->capture_default_str()->excludes("file");
+  auto* const svg_option =
+      app.add_option("--svg", svg, "Draw the UNet into this file instead")->type_name("FILE")->excludes("file");
+  auto* const csv_option = app.add_flag("--csv", csv, "One line a row, all numbers plain");
+  app.add_option("--json", json, "Every field of an architecture's configuration, and its tensors, as JSON")
       ->check(CLI::IsMember(preset_names()))
-      ->capture_default_str()
-      ->excludes("file");
-  app.add_option("--svg", svg, "Draw the UNet into this file instead")->type_name("FILE")->excludes("file");
-  app.add_flag("--csv", csv, "One line a row, all numbers plain");
+      ->type_name("PRESET")
+      ->excludes("file")
+      ->excludes(preset_option)
+      ->excludes(svg_option)
+      ->excludes(csv_option);
   if (const auto status = examples::parse(app, argc, argv)) return *status;
   try {
     if (!file.empty() && md::is_folder(file)) print_folder(file, csv);
     else if (!file.empty()) print_file(file, csv);
+    else if (!json.empty())
+      for_each_preset([&]<md::ModelConfig M>(const char* name) {
+        if (json == name) std::printf("%s", examples::model_json<M>(name).c_str());
+      });
     else
       for_each_preset([&]<md::ModelConfig M>(const char* name) {
         if (preset != name) return;

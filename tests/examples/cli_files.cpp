@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ int main(int argc, char** argv) {
       }
     } else if (a.size() == 2 && a[0] == "text") {
       for (const auto& [key, value] : read_png_text(a[1])) std::cout << key << '=' << value << '\n';
+    } else if (a.size() == 2 && a[0] == "json") {  // how many tensors it lists
+      std::cout << nlohmann::json::parse(read_file(a[1])).at("tensors").size() << '\n';
     } else if (a.size() == 2 && a[0] == "size") {
       const Image image = read_image(a[1]);
       std::cout << image.width << 'x' << image.height << '\n';

@@ -20,6 +20,20 @@ run 0 "$inspect" --preset full --svg full.svg
 refused 1 'nowhere' "$inspect" --svg nowhere/full.svg
 refused 2 '--svg' "$inspect" --svg full.svg "$model"
 
+# Every preset's JSON: the same fields for all, and as many tensors as a file of it has.
+run 0 "$inspect" --help
+for preset in $(sed -n 's/.*--json PRESET:{\([^}]*\)}.*/\1/p' out | tr , ' '); do
+  run 0 "$inspect" --json "$preset"
+  says "^  \"preset\": \"$preset\",$" && says '"mobilediffusion.configuration": "' && says '"unet.conv_out.weight": \[.*, .*, 3, 3\]'
+  fields=$(sed '/^  "metadata"/,$d' out | grep -o '"[a-z_0-9]*":' | grep -c .)
+  [ "$fields" -eq "${fields_before:=$fields}" ] || fail "expected $fields_before fields"
+  "$files" json out > number || fail "expected JSON"
+  if [ "$preset" = emoji ]; then [ "$(cat number)" = "$("$inspect" "$model" --csv | sed 1d | wc -l)" ] || fail "expected the tensors of the file"; fi
+done
+[ "$preset" = ssd_1b ] || fail "expected the presets from emoji to ssd_1b"
+refused 2 '--json' "$inspect" --json huge
+refused 2 '--json' "$inspect" --json tiny --csv
+refused 2 '--json' "$inspect" --json tiny "$model"
 run 0 "$inspect" "$model"
 says '"training.note": "random"' && says '^unet.down_blocks ' && says 'F16$' && says 'preset emoji; every tensor fits'
 run 0 "$inspect" "$model" --csv
