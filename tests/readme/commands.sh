@@ -5,8 +5,8 @@
 #   programs of build/examples, and examples/run   are run and must succeed
 #   the same with a comment that names a time,     are looked at: they exist, and --help or the source knows each option
 #   programs that are not built
-#   mkdir and cp                                   are run
-#   other scripts, cmake, ctest, python, apt-get   are looked at: files, options, presets, targets, packages are known
+#   mkdir and cp                                   are run; "> FILE" behind a command that is run keeps its output
+#   other scripts, cmake, ctest, python, torchrun, apt-get   are looked at: files, options, presets, targets, packages are known
 # Whatever else there is fails, so that no line goes unseen.
 set -u
 readme=$1 root=$2 build=$3
@@ -23,7 +23,10 @@ fail() {
   failures=$((failures + 1))
 }
 run() {
-  "$@" > out 2> err < /dev/null && return
+  if "$@" > out 2> err < /dev/null; then
+    [ -z "$to" ] || cp out "$to"
+    return
+  fi
   fail "status $?"
   sed 's/^/  /' out err
 }
@@ -113,6 +116,9 @@ check() {
         -m) case "$3 ${5:-}" in 'pip -r') [ -e "$6" ] || fail "no file $6" ;; 'pip '* | 'venv '*) ;; *) fail "what is $3?" ;; esac ;;
         *) if [ -e "$2" ]; then knows "$(cat "$2")" "${@:3}"; else fail "no file $2"; fi ;;
       esac ;;
+    venv/bin/torchrun)  # its own options, then a script and the script's
+      while [ $# -gt 0 ] && [[ $1 != *.py ]]; do shift; done
+      if [ -e "${1:-nothing}" ]; then knows "$(cat "$1")" "${@:2}"; else fail "no script"; fi ;;
     venv/bin/pip) ;;
     mkdir | cp) run "$@" ;;
     apt-get) look_at_packages "$@" ;;
@@ -139,6 +145,8 @@ while IFS= read -r row || [ -n "$row" ]; do
   while [ -n "$code" ]; do
     part=${code%%&&*}
     if [ "$part" = "$code" ]; then code=; else code=${code#*&&}; fi
+    to=
+    if [[ $part =~ ^(.*)\ \>\ ([a-z0-9_.]+)\ *$ ]]; then part=${BASH_REMATCH[1]} to=${BASH_REMATCH[2]}; fi
     set -f
     eval "words=($part)"
     set +f

@@ -28,8 +28,10 @@ def unets():
 
 
 def sd_unet_config(widths, stages, attention, context=(7, 24), latent_channels=4, groups=8):
-    return twin.UnetConfig(8, 8, latent_channels, len(widths), stages, twin.MiddleConfig(2, twin.full_blocks(1)), attention,
-                           twin.FeedForwardConfig(8, "gelu"), *context, groups=groups)
+    return twin.UnetConfig(8, 8, latent_channels, levels=len(widths), stages=stages,
+                           middle=twin.MiddleConfig(2, twin.full_blocks(1)), attention=attention,
+                           feed_forward=twin.FeedForwardConfig(8, "gelu"), context_length=context[0], context_width=context[1],
+                           groups=groups)
 
 
 def compare(name, theirs, mine, inputs, limit):
@@ -71,7 +73,8 @@ def main():
     theirs = twin.randomize(AutoencoderKL(
         block_out_channels=(16, 24, 32), layers_per_block=2, norm_num_groups=8, latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3), 2).double()
-    mine = twin.Vae(twin.VaeConfig(32, 32, 4, 1, 3, [16, 24, 32], [16, 24, 32], 2, 3, groups=8)).double()
+    mine = twin.Vae(twin.VaeConfig(height=32, width=32, levels=3, encoder_channels=[16, 24, 32], decoder_channels=[16, 24, 32],
+                                   groups=8)).double()
     mine.load_state_dict(theirs.state_dict(), strict=True)
     good &= compare("VAE encoder", (theirs, lambda m, x: m.quant_conv(m.encoder(x))), (mine, lambda m, x: m.encode(x)),
                     [double(2, 3, 32, 32)], 1e-9)
@@ -88,7 +91,7 @@ def main():
         state = {"text_model." + k: v for k, v in state.items()}
     mine.load_state_dict(state, strict=True)
     ids = torch.tensor([[48, 3, 17, 22, 5, 49, 49], [48, 9, 49, 49, 49, 49, 49]])
-    good &= compare("CLIP text", (theirs, lambda m, i: m(i).last_hidden_state), (mine, lambda m, i: m(i)), [ids], 1e-9)
+    good &= compare("CLIP text", (theirs, lambda m, i: m(i).last_hidden_state), (mine, lambda m, i: m(i)[0]), [ids], 1e-9)
     return 0 if good else 1
 
 

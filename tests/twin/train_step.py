@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times one training step of the preset `emoji` (UNet and text encoder, v-prediction, AdamW) in PyTorch, fp32 and bf16 autocast:
-python train_step.py [--batch 64] [--threads 2] [--steps 5] [--compile]. The library's own step is what it is compared with."""
+build/examples/inspect --json emoji | python train_step.py [--batch 64] [--threads 2] [--steps 5] [--compile]. The library's own
+step is what it is compared with."""
 import argparse
 import math
+import sys
 import time
 
 import torch
@@ -19,14 +21,15 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    c = twin.emoji.unet
+    text_of = sys.stdin.read()
     for name, autocast in (("fp32", False), ("bf16 autocast", True)):
-        unet, text = twin.Unet(c), twin.TextEncoder(twin.emoji.text)
+        model = twin.from_json(text_of)
+        c, unet, text = model.config.unet, model.unet, model.text_encoder
         unet, text = unet.to(memory_format=torch.channels_last), text  # what convolutions on a CPU are fastest with
         run = torch.compile(unet) if a.compile else unet
         optimizer = torch.optim.AdamW([*unet.parameters(), *text.parameters()], lr=1e-4, fused=True)
         z = torch.randn(a.batch, c.latent_channels, c.height, c.width).to(memory_format=torch.channels_last)
-        ids = torch.randint(0, twin.emoji.text.vocabulary, (a.batch, c.context_length))
+        ids = torch.randint(0, model.config.text.vocabulary, (a.batch, c.context_length))
         times = []
         for step in range(a.steps + 1):
             begin = time.perf_counter()
