@@ -3,7 +3,8 @@
 
 INSPECT --json PRESET gives the configuration and the tensors of each; the modules made from it must have exactly those names and
 shapes (on PyTorch's meta device, without memory). The preset `tiny` must put out what the golden files hold, and with GENERATE the
-shipped one-step model must draw in PyTorch what GENERATE draws of the same words. Exits with 77 where PyTorch is missing."""
+shipped one-step model must draw in PyTorch what GENERATE draws of the same words, and the base model have the loss that it was
+trained to. Exits with 77 where PyTorch is missing."""
 import json
 from pathlib import Path
 import re
@@ -70,35 +71,63 @@ def golden_outputs(model):
             assert error < 1e-6, f"{case} {name}: {error}"
 
 
+def draw(generate, folder, model, prompts, config):
+    """The library's pictures, [prompts][3][height][width] in [-1, 1]."""
+    from mobilediffusion.data import read_picture
+    pictures = []
+    for i, prompt in enumerate(prompts):
+        out = Path(folder) / f"{i}.png"
+        subprocess.run([generate, prompt, "--model", model, "-o", out], check=True, capture_output=True)
+        pictures.append(read_picture(out, config.vae.height, config.vae.width))
+        out.unlink()
+    return torch.stack(pictures)
+
+
+@torch.no_grad()
 def drawn_alike(text, generate):
-    """The shipped model in one step, over another noise than the library's: its pictures of a prompt hardly depend on it."""
-    try:
-        from mobilediffusion.data import read_picture
-        from mobilediffusion.model_file import load_part, read_tokenizer
-        import PIL, sentencepiece  # noqa: F401
-    except ImportError as e:
-        print(f"pictures: skipped: {e}")
-        return
-    model, path = twin.from_json(text).eval(), ROOT / "examples/emoji_one_step.safetensors"
-    for part in ("text_encoder", "unet", "vae"):
-        load_part(model, part, path)
-    tokenizer, c = read_tokenizer(path), model.config
-    prompts = ["a fox on a red background", "two apples on a white background", "an owl on a teal background"]
-    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        context, pooled = model.text_encoder(torch.tensor([tokenizer.encode(p, c.text.length) for p in prompts]))
+    """The shipped models: in one step over another noise than the library's, of which pictures hardly depend; and the loss that
+    the base model was trained to, on pictures that it draws."""
+    from mobilediffusion.diffusion import Samples
+    from mobilediffusion.model_file import load_part, read_tokenizer
+
+    prompts = ["a fox on a red background", "a red apple on a white background", "an owl on a teal background"]
+    model = twin.from_json(text).eval()
+    c = model.config
+
+    def load(path):
+        for part in ("text_encoder", "unet", "vae"):
+            load_part(model, part, path)
+        tokenizer = read_tokenizer(path)
+        return [tokenizer.encode(p, c.text.length) for p in prompts]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = ROOT / "examples/emoji_one_step.safetensors"
+        context, pooled = model.text_encoder(torch.tensor(load(path)))
         noise = torch.randn(3, c.unet.latent_channels, c.unet.height, c.unet.width, generator=torch.Generator().manual_seed(1))
         v = model.unet(noise, torch.full((3,), 999.999), context, pooled)
         mine = model.vae.to_picture(-v).clamp(-1, 1)  # at t = 1: alpha 0, sigma 1
-        theirs = []
+        theirs = draw(generate, folder, path, prompts, c)
+        decibels = lambda a, b: float(10 * torch.log10(4 / (a - b).square().mean()))
         for i, prompt in enumerate(prompts):
-            out = Path(folder) / f"{i}.png"
-            subprocess.run([generate, prompt, "--model", path, "-o", out], check=True, stdout=subprocess.DEVNULL)
-            theirs.append(read_picture(out, c.vae.height, c.vae.width))
-    decibels = lambda a, b: float(10 * torch.log10(4 / (a - b).square().mean()))
-    for i, prompt in enumerate(prompts):
-        same, other = decibels(mine[i], theirs[i]), decibels(mine[i], theirs[(i + 1) % 3])
-        print(f"{prompt}: {same:.1f} dB from the library's picture, {other:.1f} dB from that of another prompt")
-        assert same > 28 and other < 15, "expected the library's picture"
+            same, other = decibels(mine[i], theirs[i]), decibels(mine[i], theirs[(i + 1) % 3])
+            print(f"{prompt}: {same:.1f} dB from the library's picture, {other:.1f} dB from that of another prompt")
+            assert same > 28 and other < 15, "expected the library's picture"
+
+        path = ROOT / "examples/emoji.safetensors"
+        ids = load(path)
+        latents = model.vae.to_latents(draw(generate, folder, path, prompts, c))
+
+        def loss(shift):
+            """With the captions of other pictures where shift is not 0."""
+            data = [(latents[i], ids[(i + shift) % 3]) for i in range(3)]
+            samples = Samples(data, c.sampler, None, 24, 1, 0.0)
+            batch = torch.utils.data.default_collate([samples[i] for i in range(24)])
+            y = model.unet(batch["z"], batch["timestep"], *model.text_encoder(batch["ids"]))
+            return float((y - batch["goal"]).square().mean())
+
+        right, wrong = loss(0), loss(1)
+        print(f"loss of the shipped model: {right:.3f} (its training ended at 0.09), with wrong captions {wrong:.3f}")
+        assert right < 0.13 and wrong > 3 * right
 
 
 def main():
@@ -114,7 +143,12 @@ def main():
     refusals(json_of("tiny"))
     golden_outputs(twin.from_json(json_of("tiny")))
     if len(sys.argv) > 2:
-        drawn_alike(json_of("emoji"), sys.argv[2])
+        try:
+            import PIL, sentencepiece  # noqa: F401
+        except ImportError as e:
+            print(f"pictures: skipped: {e}")
+        else:
+            drawn_alike(json_of("emoji"), sys.argv[2])
 
 
 if __name__ == "__main__":

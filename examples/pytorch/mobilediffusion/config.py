@@ -114,6 +114,7 @@ class VaeConfig:
     decoder_separable: SeparableConfig = _of(SeparableConfig)
     separable_samplers: bool = False
     groups: Count = 32
+    decoder_norms: bool = True
     scaling_millionths: Count = 182150
 
     @property
@@ -121,9 +122,9 @@ class VaeConfig:
         return self.scaling_millionths / 1e6
 
     def decoder_end(self):
-        """The decoder's patch, and its levels: one less for each doubling of the patch."""
+        """The decoder's patch, its levels (one less for each doubling of the patch) and its groups."""
         patch = self.decoder_patch or self.patch
-        return patch, self.levels - int(math.log2(patch // self.patch))
+        return patch, self.levels - int(math.log2(patch // self.patch)), self.groups if self.decoder_norms else 0
 
 
 @dataclass

@@ -107,9 +107,9 @@ class VaeAttention(Attention):
         return x + super().forward(n, n).mT.unflatten(2, x.shape[2:])
 
 
-def vae_middle(channels, c: VaeConfig):
-    return Middle([ResnetBlock(channels, channels, c.groups) for _ in range(2)],
-                  VaeAttention(channels, c.groups) if c.middle_attention else None)
+def vae_middle(channels, groups, attention):
+    return Middle([ResnetBlock(channels, channels, groups) for _ in range(2)],
+                  VaeAttention(channels, groups) if attention else None)
 
 
 class Encoder(nn.Module):
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         self.down_blocks = nn.ModuleList([
             Stage([(w[max(l - 1, 0)] if i == 0 else w[l], None) for i in range(c.encoder_resnets)], w[l], c.groups, 0,
                   SeparableConfig(), "down" if l + 1 < c.levels else None, False, pad_end=True) for l in range(c.levels)])
-        self.mid_block = part(c.middle, lambda: vae_middle(w[-1], c))
+        self.mid_block = part(c.middle, lambda: vae_middle(w[-1], c.groups, c.middle_attention))
         self.conv_norm_out = group_norm(c.groups, w[-1], 1e-6)
         self.conv_out = convolution(w[-1], 2 * c.latent_channels)
 
@@ -134,14 +134,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     def __init__(self, c: VaeConfig):
         super().__init__()
-        self.patch, levels = c.decoder_end()
+        self.patch, levels, groups = c.decoder_end()
         w = c.decoder_channels[:levels]
         self.conv_in = convolution(c.latent_channels, w[-1])
-        self.mid_block = part(c.middle and c.decoder_middle, lambda: vae_middle(w[-1], c))
+        self.mid_block = part(c.middle and c.decoder_middle, lambda: vae_middle(w[-1], groups, c.middle_attention))
         self.up_blocks = nn.ModuleList([
-            Stage([(w[min(l + 1, levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], c.groups, 0,
+            Stage([(w[min(l + 1, levels - 1)] if i == 0 else w[l], None) for i in range(c.decoder_resnets)], w[l], groups, 0,
                   c.decoder_separable, "up" if l > 0 else None, c.separable_samplers) for l in reversed(range(levels))])
-        self.conv_norm_out = group_norm(c.groups, w[0], 1e-6)
+        self.conv_norm_out = group_norm(groups, w[0], 1e-6)
         self.conv_out = convolution(w[0], 3 * self.patch**2)
 
     def forward(self, z):
