@@ -29,8 +29,9 @@ class Decoder(nn.Module):
 
 def empty(name):
     """The module without memory for its weights."""
+    full = twin.preset("full")
     with torch.device("meta"):
-        return twin.Unet(twin.full.unet) if name == "unet" else Decoder(twin.full.vae)
+        return twin.Unet(full.unet) if name == "unet" else Decoder(full.vae)
 
 
 def random_inputs(name, seed):

@@ -37,7 +37,9 @@ TEST_CASE("presets differ by their descriptions", "[reflect]") {
 
 TEST_CASE("a configuration as JSON has every field", "[reflect]") {
   // Every field of every struct; examples/pytorch builds its modules from the same file.
-  CHECK(reflect::json(presets::tiny) + "\n" == read_file(std::string(MOBILEDIFFUSION_TEST_DATA) + "/tiny.json"));
+  const auto golden = [](const char* name) { return read_file(std::string(MOBILEDIFFUSION_TEST_DATA) + "/" + name + ".json"); };
+  CHECK(reflect::json(presets::tiny) + "\n" == golden("tiny"));
+  CHECK(reflect::json(presets::full) + "\n" == golden("full"));
   CHECK(reflect::json(SeparableConfig{.conv2 = true}, "    ") == R"({"conv1": false, "conv2": true})");
   CHECK(reflect::json(MiddleConfig{.transformer = {.depth = 3}}, " ") == R"({
    "resnets": 2,

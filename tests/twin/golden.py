@@ -126,7 +126,7 @@ def vae(m, picture, z):
 
 def models():
     g = Golden(300)
-    c = twin.tiny()
+    c = twin.preset("tiny")
     g.add("unet", twin.Unet(c.unet), z=(2, 3, 8, 4), timesteps=torch.tensor([12.5, 731.0]), context=(2, 7, 16), pooled=(2, 16))
     g.add("vae", twin.Vae(c.vae), vae, picture=picture(2, 3, 32, 16), z=(2, 3, 8, 4))
     ids = torch.tensor([[1, 3, 17, 22, 22, 2, 0], [1, 39, 2, 0, 0, 0, 0]], dtype=torch.int32)
@@ -137,9 +137,9 @@ def models():
 def decoders():
     """A decoder that is not built as its encoder is: depth to space at its end, no middle, no norms, separable convolutions."""
     g = Golden(700)
-    light = twin.VaeConfig(height=16, width=8, latent_channels=2, levels=3, encoder_channels=[8, 8, 8], decoder_channels=[8, 12], encoder_resnets=1,
-                           decoder_resnets=2, decoder_patch=2, decoder_middle=False, decoder_separable=SeparableConfig(True, True),
-                           separable_samplers=True, groups=4, decoder_norms=False)
+    light = twin.VaeConfig(height=16, width=8, latent_channels=2, levels=3, encoder_channels=[8, 8, 8], decoder_channels=[8, 12],
+                           encoder_resnets=1, decoder_resnets=2, decoder_patch=2, decoder_middle=False,
+                           decoder_separable=SeparableConfig(True, True), separable_samplers=True, groups=4, decoder_norms=False)
     g.add("light", twin.Vae(light), vae, picture=picture(2, 3, 16, 8), z=(2, 2, 4, 2))
     return g
 

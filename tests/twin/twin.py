@@ -21,9 +21,9 @@ def full_blocks(depth):
     return TransformerConfig(depth)
 
 
-def tiny():
-    """The preset, as `inspect --json tiny` has its configuration."""
-    return parse_configuration(json.loads((ROOT / "tests/golden/tiny.json").read_text()))
+def preset(name):
+    """`tiny` or `full`, as `inspect --json` has the configuration; tests hold these files to the library's."""
+    return parse_configuration(json.loads((ROOT / f"tests/golden/{name}.json").read_text()))
 
 
 def randomize(module, seed):
