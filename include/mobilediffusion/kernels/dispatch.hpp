@@ -2,10 +2,10 @@
 // Calls of kernels that stand in libraries (cmake/MobileDiffusionDispatch.cmake), one, or one for each instruction set: the one
 // place that chooses.
 // The environment variable MOBILEDIFFUSION_ISA forces one of simd::isa_names, for tests.
-#pragma once
-
 // MOBILEDIFFUSION_DISPATCH: how many libraries there are. MOBILEDIFFUSION_BUILT_ISAS: which, each as MOBILEDIFFUSION_ROW(name),
 // where they are not those of every simd::Isa.
+#pragma once
+
 #if !defined(MOBILEDIFFUSION_DISPATCH)
 #define MOBILEDIFFUSION_DISPATCH 1
 #endif
