@@ -25,9 +25,9 @@ namespace md = mobilediffusion;
 
 namespace {
 
-constexpr md::ModelConfig preset = md::presets::full;
-static_assert(md::Unet<preset.unet>::parameters == 391'726'152);
-static_assert(md::Unet<preset.unet>::macs < 200'000'000'000);
+constexpr md::ModelConfig preset = md::presets::MOBILEDIFFUSION_FULL_SIZE;  // CMake's value of that name: full
+static_assert(md::Unet<md::presets::full.unet>::parameters == 391'726'152);
+static_assert(md::Unet<md::presets::full.unet>::macs < 200'000'000'000);
 
 void write_random_model(const std::filesystem::path& path, std::uint64_t seed) {
   using Weights = md::ModelWeights<preset>;
@@ -103,7 +103,8 @@ int main(int argc, char** argv) {
   CLI::App app{"MobileDiffusion at 512x512 with random weights", "full_size"};
   Options o;
   md::Format format = md::Format::fp32;
-  app.add_option("model", o.model, "A file of the preset full; written with random weights if it is missing")->required();
+  app.add_option("model", o.model, "A file of the preset that this is built for; written with random weights if it is missing")
+      ->required();
   app.add_option("-o,--output", o.output, "The picture")->capture_default_str();
   app.add_option("--prompt", o.prompt)->capture_default_str();
   app.add_option("--steps", o.steps)->capture_default_str();
