@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/model_json.hpp"
 #include "mobilediffusion/config/presets.hpp"
 #include "mobilediffusion/io/read_image.hpp"
 #include "pipeline/ldm_files.hpp"
@@ -36,6 +37,8 @@ int main(int argc, char** argv) {
       model_files::Tensors tensors;
       list_weights(tensors, "", tiny.weights.vae, Dtype::f16);
       write_safetensors(a[1] + ".taesd.safetensors", tensors);
+    } else if (a.size() == 1 && a[0] == "sd_toy_json") {
+      std::cout << examples::model_json<presets::sd_toy>("sd_toy");
     } else if (a.size() == 1 && a[0] == "kinds") {
       for (const auto& wrong : model_files::wrong_models()) std::cout << wrong.kind << '\n';
       for (const auto& wrong : model_files::wrong_bytes()) std::cout << wrong.kind << '\n';

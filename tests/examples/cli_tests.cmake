@@ -2,7 +2,7 @@
 # The example programs as a user of a shell meets them.
 if(TARGET generate AND UNIX AND TARGET mobilediffusion::pictures)
   add_executable(cli_files "${CMAKE_CURRENT_LIST_DIR}/cli_files.cpp")
-  target_include_directories(cli_files PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+  target_include_directories(cli_files PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/examples")
   target_link_libraries(cli_files PRIVATE mobilediffusion_program)
   target_compile_options(cli_files PRIVATE -O1)  # little to compute
 

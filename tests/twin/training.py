@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows that examples/pytorch/train.py trains the preset `tiny`, on one process and on two: training.py INSPECT.
+"""Shows that examples/pytorch/train.py trains the preset `tiny`, on one process and on two, and a small Stable Diffusion with
+CLIP's tokenizer: training.py INSPECT [CLI_FILES TEXT_TO_IMAGE_TOY].
 
 One process and two must agree up to rounding, a training that goes on with one that never stopped bit for bit; latents and pictures,
-both kinds of captions and of autoencoders must give the same; INSPECT must find the result to be a file of the preset. Exits with 77
-where PyTorch is missing."""
+both kinds of captions and of autoencoders must give the same; INSPECT must find the result to be a file of the preset, and
+TEXT_TO_IMAGE_TOY draw the same with a folder that went through it. Exits with 77 where PyTorch is missing."""
 import csv
 import json
 import os
@@ -65,6 +66,46 @@ def autoencoders(folder, text):
     return folder / "random.safetensors", folder / "vae"
 
 
+def clip_tokenizer(folder):
+    """The whole of CLIP's, as vocab.json and merges.txt."""
+    folder.mkdir()
+    merges = (twin.ROOT / "examples/clip/merges.txt").read_text("utf-8")
+    rows = [row for row in merges.splitlines()[1:] if row]
+    letters = [chr(b) for b in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    letters += [chr(256 + i) for i in range(256 - len(letters))]
+    tokens = [*letters, *(c + "</w>" for c in letters), *(r.replace(" ", "") for r in rows), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), "utf-8")
+    (folder / "merges.txt").write_text(merges, "utf-8")
+
+
+def stable_diffusion(folder, train, files, draw):
+    """A folder as diffusers has it is trained on, with its text encoder as it was; without a step it draws as it did."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError as e:
+        print(f"CLIP's tokenizer: skipped: {e}")
+        return
+    toy, picture = folder / "toy", folder / "toy.png"
+    subprocess.run([files, "sd_toy", toy], check=True)
+    clip_tokenizer(toy / "tokenizer")
+    config = folder / "sd_toy.json"
+    config.write_bytes(subprocess.run([files, "sd_toy_json"], check=True, capture_output=True).stdout)
+
+    def drawn(model):
+        subprocess.run([draw, "--preset", "sd_toy", "--model", model, "two cats at dusk", "-o", picture], check=True, capture_output=True)
+        pixels = numpy.asarray(Image.open(picture).convert("RGB"))
+        picture.unlink()
+        return pixels
+
+    options = ("--from", toy, "--freeze-text-encoder")
+    train("untrained", "--steps", "0", *options, config=config, vae=toy)
+    assert numpy.array_equal(drawn(toy), drawn(folder / "untrained/model")), "expected the same picture without training"
+    state = train("sd", "--steps", "2", *options, config=config, vae=toy / "vae")
+    assert not any("text_encoder" in k for k in state)
+    assert not numpy.array_equal(drawn(toy), drawn(folder / "sd/model")), "expected another picture"
+    print("a folder of Stable Diffusion's layout: drawn as before without a step, otherwise after two")
+
+
 def main():
     inspect = sys.argv[1]
     text = subprocess.run([inspect, "--json", "tiny"], check=True, capture_output=True, text=True).stdout
@@ -76,7 +117,7 @@ def main():
         config.write_text(text)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-        def train(out, *options, processes=1, data=beside, vae=file, fails=None, launcher="torch"):
+        def train(out, *options, processes=1, data=beside, vae=file, fails=None, launcher="torch", config=config):
             start = [sys.executable, TRAIN] if processes == 1 else [
                 sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), TRAIN]
             done = subprocess.run([str(x) for x in (
@@ -87,7 +128,8 @@ def main():
                 assert done.returncode == 1 and fails in done.stderr, f"expected '{fails}', found: {done.stderr}"
                 return None
             assert done.returncode == 0, done.stdout + done.stderr
-            return load_file(folder / out / "checkpoint.safetensors")
+            checkpoint = folder / out / "checkpoint.safetensors"
+            return load_file(checkpoint) if checkpoint.exists() else None
 
         def rows(out):
             return list(csv.reader((folder / out / "training.csv").open()))
@@ -127,6 +169,9 @@ def main():
         assert not any("text_encoder" in k for k in frozen) and any(k.startswith("weights.unet.") for k in frozen)
         ours = load_file(folder / "frozen/model.safetensors")
         assert all(torch.equal(ours[k], t) for k, t in state.items() if k.startswith(("text_encoder.", "vae.")))
+
+        if len(sys.argv) > 3:
+            stable_diffusion(folder, train, *sys.argv[2:])
 
         (folder / "bare").mkdir()
         shutil.copy(beside / "00.png", folder / "bare")
