@@ -75,6 +75,7 @@ TEST_CASE("group_norm equals the oracle and does not depend on the threads") {
 }
 
 #ifndef MOBILEDIFFUSION_NO_THREADS
+#if defined(__x86_64__)  // elsewhere nothing passes the caches, and emulators would take minutes
 TEST_CASE("group_norm of more than caches hold gives the bytes that it gives in place") {
   const Executor ex(2);
   constexpr std::size_t channels = 32, pixels = 131'101, floats = pixels * channels;
@@ -93,6 +94,7 @@ TEST_CASE("group_norm of more than caches hold gives the bytes that it gives in 
     CHECK(std::memcmp(y.data(), in_place.data(), floats * sizeof(float)) == 0);
   }
 }
+#endif
 
 TEST_CASE("group_norm in two threads with one executor is right or refused, between its loops too") {
   const Executor ex = Executor::oversubscribed(2);
