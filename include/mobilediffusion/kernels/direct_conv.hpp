@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "conv_plan.hpp"
+#include "loops.hpp"
 #include "matmul.hpp"
 
 namespace mobilediffusion::inline MOBILEDIFFUSION_ABI::kernels {

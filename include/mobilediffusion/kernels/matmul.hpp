@@ -17,6 +17,7 @@
 #include "../core/executor.hpp"
 #include "../core/param.hpp"
 #include "column_sums.hpp"
+#include "loops.hpp"
 #include "matmul_amx.hpp"
 #include "matmul_pack.hpp"
 #include "matmul_tile.hpp"
