@@ -145,7 +145,7 @@ template <std::size_t Rows, std::size_t Vectors>
         if (t.add) x = x + simd::load(c + v * width);
         if (t.bias != nullptr) x = x + simd::load(t.bias + t.bias_offset[r] + v * width);
         if (t.residual != nullptr) x = x + simd::load(t.residual + r * t.residual_ld + v * width);
-        if (t.stream) simd::stream(c + v * width, x);
+        if (simd::can_stream && t.stream) simd::stream(c + v * width, x);
         else simd::store(c + v * width, x);
       }
     }
@@ -166,7 +166,7 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   constexpr std::size_t width = simd::width;
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
-    if (!t.stream) {
+    if (!simd::can_stream || !t.stream) {
       __builtin_prefetch(t.c + t.c_offset[r], 1);
       if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
     }

@@ -245,7 +245,7 @@ inline void group_norm_of(const Executor& ex, std::span<const NormSource> source
         if (activation == silu) scale_pixels<silu, Stream>(in, out, channels, n, source.channels, scale, shift);
         else scale_pixels<none, Stream>(in, out, channels, n, source.channels, scale, shift);
       };
-      if (stream) run(std::true_type{});
+      if (simd::can_stream && stream) run(std::true_type{});
       else run(std::false_type{});
       out += source.channels;
       scale += source.channels;
