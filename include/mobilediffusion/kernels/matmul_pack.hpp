@@ -105,7 +105,7 @@ void pack_a_along(const Operand& m, std::size_t row, std::size_t rows, std::size
 struct ByteRange {
   float scale, low, inverse;
 
-  [[gnu::noinline]] ByteRange(const float* x, std::size_t n) {
+  ByteRange(const float* x, std::size_t n) {
     using simd::Batch;
     using simd::width;
     Batch least[2]{simd::splat(0.0f), simd::splat(0.0f)}, most[2]{least[0], least[0]};
@@ -128,7 +128,7 @@ struct ByteRange {
   // What is stored is q less the bias that the instruction set's bytes have; this is the `low` that belongs to it.
   float stored_low() const { return low + simd::byte_bias * scale; }
 
-  [[gnu::noinline]] void store(const float* x, std::size_t n, float* out) const {
+  void store(const float* x, std::size_t n, float* out) const {
     constexpr std::size_t high = panel_rows<Format::int8>;
     using simd::Batch;
     using simd::width;
