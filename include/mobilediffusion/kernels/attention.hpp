@@ -29,8 +29,14 @@ namespace detail {
 inline constexpr std::size_t attention_queries = 64, attention_most_queries = 256, attention_keys = 128,
                              attention_max_head_dim = 512;
 inline constexpr float attention_masked = std::numeric_limits<float>::lowest() / 2;  // finite: no inf - inf on the way to exp
-static_assert(attention_queries % simd::width == 0);
+// Vectors of queries whose softmax is made together: as many as leave registers for what the power takes. Lanes are such groups.
+inline constexpr std::size_t attention_lane_vectors = 2;
+static_assert(attention_queries % (attention_lane_vectors * simd::width) == 0);
 
+inline constexpr std::size_t attention_lanes(std::size_t n) {
+  constexpr std::size_t group = attention_lane_vectors * simd::width;
+  return (n + group - 1) / group * group;
+}
 inline constexpr std::size_t attention_padded(std::size_t n) { return (n + simd::width - 1) / simd::width * simd::width; }
 
 // Rows of a register tile: 8 x 2 accumulators where there are 32 vector registers, 4 x 2 where there are 16.
@@ -217,12 +223,9 @@ void attention_weights_of(bool softmax, float* column, std::size_t lanes, std::s
 }
 template <bool Pairs>
 void attention_weights(bool softmax, float* scores, std::size_t lanes, std::size_t keys, bool first, const AttentionSums& s) {
-  constexpr std::size_t vectors = 2;  // as many as leave registers for what the power takes
-  std::size_t i = 0;
-  for (; i + vectors * simd::width <= lanes; i += vectors * simd::width)
+  constexpr std::size_t vectors = attention_lane_vectors;
+  for (std::size_t i = 0; i < lanes; i += vectors * simd::width)
     attention_weights_of<Pairs, vectors>(softmax, scores + i, lanes, keys, first, s.maximum + i, s.total + i, s.rescale + i);
-  for (; i < lanes; i += simd::width)
-    attention_weights_of<Pairs, 1>(softmax, scores + i, lanes, keys, first, s.maximum + i, s.total + i, s.rescale + i);
 }
 
 // Up to the next whole tile of the processor's, words of k follow that are zero on both sides.
@@ -318,7 +321,7 @@ inline void attention(const Executor& ex, const AttentionShape& shape, const flo
     for (std::size_t item = begin; item < end; ++item) {
       const std::size_t batch = item / blocks / shape.heads, head = item / blocks % shape.heads;
       const std::size_t q0 = item % blocks * block, nq = std::min(block, shape.queries - q0);
-      const std::size_t lanes = attention_padded(nq);
+      const std::size_t lanes = attention_lanes(nq);
       const std::size_t visible = shape.causal ? std::min(shape.keys, q0 + nq) : shape.keys;
       const float* query = q + (batch * shape.queries + q0) * q_ld + head * d;
       if constexpr (simd::has_dot_bf16) {

@@ -240,13 +240,10 @@ inline void group_norm_of(const Executor& ex, std::span<const NormSource> source
     float* out = y + (b * pixels + begin) * channels;
     for (const NormSource& source : sources) {
       const float* in = source.x + (b * pixels + begin) * source.channels;
-      const auto run = [&]<bool Stream>(std::bool_constant<Stream>) {
-        constexpr auto silu = Activation::silu, none = Activation::none;
-        if (activation == silu) scale_pixels<silu, Stream>(in, out, channels, n, source.channels, scale, shift);
-        else scale_pixels<none, Stream>(in, out, channels, n, source.channels, scale, shift);
-      };
-      if (simd::can_stream && stream) run(std::true_type{});
-      else run(std::false_type{});
+      constexpr auto silu = Activation::silu, none = Activation::none;
+      if (activation == none) scale_pixels<none, false>(in, out, channels, n, source.channels, scale, shift);
+      else if (simd::can_stream && stream) scale_pixels<silu, true>(in, out, channels, n, source.channels, scale, shift);
+      else scale_pixels<silu, false>(in, out, channels, n, source.channels, scale, shift);
       out += source.channels;
       scale += source.channels;
       shift += source.channels;
