@@ -162,7 +162,7 @@ void direct_tile(const DirectSource& s, const float* a, const float* b, const Ta
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {  // read or written a whole tile later
     for (std::size_t v = 0; v < Vectors * width; v += 16) {
-      if (!can_stream<Vectors> || !t.stream) __builtin_prefetch(t.c + t.c_offset[r] + v, 1);
+      if (!can_stream<Rows, Vectors> || !t.stream) __builtin_prefetch(t.c + t.c_offset[r] + v, 1);
       if (t.residual != nullptr) __builtin_prefetch(t.residual + r * t.residual_ld + v);
     }
   }

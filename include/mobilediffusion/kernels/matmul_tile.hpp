@@ -62,7 +62,7 @@ struct Target {
   std::size_t c_ld;     // between neighbouring rows, or 0 where they are not equally far apart
   std::size_t columns;  // at most the tile's
   bool add;             // to what is in c: a later block of K, or accumulation
-  bool stream;          // written past the caches (loops.hpp), by tiles of all columns
+  bool stream;          // written past the caches (loops.hpp)
   const float* bias;    // or nullptr
   const std::size_t* bias_offset;
   const float* residual;  // or nullptr
@@ -71,9 +71,9 @@ struct Target {
   const float *a_scale, *a_low, *b_scale, *b_sum;
 };
 
-// Code for that is in tiles of all columns alone: nearly all have them.
-template <std::size_t Vectors>
-inline constexpr bool can_stream = simd::can_stream&& Vectors == tile_vectors;
+// Code for that is in tiles of all columns and more than half the rows: nearly all are such.
+template <std::size_t Rows, std::size_t Vectors>
+inline constexpr bool can_stream = simd::can_stream&& Vectors == tile_vectors && 2 * Rows > tile_rows;
 
 // A tile cut off at the right edge of C.
 inline void finish_partial(std::size_t rows, const float* sums, std::size_t ld, const Target& t) {
@@ -149,7 +149,7 @@ template <std::size_t Rows, std::size_t Vectors>
         if (t.add) x = x + simd::load(c + v * width);
         if (t.bias != nullptr) x = x + simd::load(t.bias + t.bias_offset[r] + v * width);
         if (t.residual != nullptr) x = x + simd::load(t.residual + r * t.residual_ld + v * width);
-        if (can_stream<Vectors> && t.stream) simd::stream(c + v * width, x);
+        if (can_stream<Rows, Vectors> && t.stream) simd::stream(c + v * width, x);
         else simd::store(c + v * width, x);
       }
     }
@@ -170,7 +170,7 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
   constexpr std::size_t width = simd::width;
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {  // C is read or written once, a whole tile later
-    if (!can_stream<Vectors> || !t.stream) {
+    if (!can_stream<Rows, Vectors> || !t.stream) {
       __builtin_prefetch(t.c + t.c_offset[r], 1);
       if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
     }

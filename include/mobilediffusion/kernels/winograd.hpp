@@ -183,7 +183,8 @@ void winograd_scatter(const float* m, const ConvGeometry& g, std::size_t outputs
         simd::Batch value = t[j] + b;
         if (e.residual != nullptr) value = value + lanes.load(e.residual + (pixel + j) * e.residual_ld + c);
         if (e.accumulate) value = value + lanes.load(out + j * outputs);
-        if (simd::can_stream && stream) simd::stream(out + j * outputs, value);
+        constexpr bool whole = std::is_same_v<std::decay_t<decltype(lanes)>, FullVector>;
+        if (simd::can_stream && whole && stream) simd::stream(out + j * outputs, value);
         else lanes.store(out + j * outputs, value);
       }
     }
