@@ -174,7 +174,7 @@ void tile(std::size_t depth, const float* a, const float* b, const Target& t) {
       __builtin_prefetch(t.c + t.c_offset[r], 1);
       if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.c + t.c_offset[r] + width, 1);
     }
-    if (t.residual != nullptr) {
+    if (2 * Rows > tile_rows && t.residual != nullptr) {
       __builtin_prefetch(t.residual + r * t.residual_ld);
       if constexpr (Vectors == 2 && width == 16) __builtin_prefetch(t.residual + r * t.residual_ld + width);
     }
