@@ -52,11 +52,18 @@
 #define MOBILEDIFFUSION_API
 #endif
 
+/* In C an enumeration takes any int, wrong ones too, which are answered by an error; in C++ it must name its type for that. */
+#ifdef __cplusplus
+#define MOBILEDIFFUSION_OF_INT : int
+#else
+#define MOBILEDIFFUSION_OF_INT
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef enum mobilediffusion_status {
+typedef enum mobilediffusion_status MOBILEDIFFUSION_OF_INT {
   MOBILEDIFFUSION_OK = 0,
   MOBILEDIFFUSION_CANCELLED = 1,        /* the callback asked for it; the picture is untouched */
   MOBILEDIFFUSION_INVALID_ARGUMENT = 2, /* an argument or a field is wrong, or a prompt cannot be read */
@@ -75,7 +82,7 @@ typedef struct mobilediffusion_model mobilediffusion_model;
 typedef struct mobilediffusion_session mobilediffusion_session;
 
 /* What matrices of weights are kept and multiplied in. */
-typedef enum mobilediffusion_format {
+typedef enum mobilediffusion_format MOBILEDIFFUSION_OF_INT {
   MOBILEDIFFUSION_FP32 = 0,
   MOBILEDIFFUSION_BF16 = 1,
   MOBILEDIFFUSION_INT8 = 2
