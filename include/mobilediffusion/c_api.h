@@ -55,12 +55,9 @@
 /* In C an enumeration takes any int, wrong ones too, which are answered by an error; in C++ it must name its type for that. */
 #ifdef __cplusplus
 #define MOBILEDIFFUSION_OF_INT : int
+extern "C" {
 #else
 #define MOBILEDIFFUSION_OF_INT
-#endif
-
-#ifdef __cplusplus
-extern "C" {
 #endif
 
 typedef enum mobilediffusion_status MOBILEDIFFUSION_OF_INT {
@@ -281,6 +278,7 @@ MOBILEDIFFUSION_API mobilediffusion_status mobilediffusion_session_part(mobiledi
                                                                         mobilediffusion_part* part,
                                                                         mobilediffusion_error* error);
 
+#undef MOBILEDIFFUSION_OF_INT
 #ifdef __cplusplus
 }
 #endif

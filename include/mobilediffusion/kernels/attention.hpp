@@ -175,57 +175,53 @@ struct AttentionSums {
 
 // Scores [keys][lanes] into weights: exp(score - maximum), and what they change of the running sums; or positive scores alone.
 // Pairs: the scores are exponents of two, and the weights of two keys make one word [(keys + 1) / 2][lanes], zero beyond them.
-template <bool Pairs, std::size_t Vectors>
-void attention_weights_of(bool softmax, float* column, std::size_t lanes, std::size_t keys, bool first, float* maximum,
-                          float* total, float* rescale) {
-  using simd::Batch;
-  constexpr std::size_t width = simd::width;
-  const auto power = [](Batch x) { return Pairs ? simd::exp2_for_bf16(x) : simd::exp(x); };
-  Batch m[Vectors], sum[Vectors];
-  for (std::size_t v = 0; v < Vectors; ++v) m[v] = softmax ? simd::load(column + v * width) : simd::splat(0.0f);
-  for (std::size_t j = 1; softmax && j < keys; ++j)
-    for (std::size_t v = 0; v < Vectors; ++v) m[v] = simd::max(m[v], simd::load(column + j * lanes + v * width));
-  for (std::size_t v = 0; v < Vectors; ++v) {
-    sum[v] = simd::splat(0.0f);
-    if (!softmax || first) continue;
-    const Batch before = simd::load(maximum + v * width);
-    m[v] = simd::max(m[v], before);
-    simd::store(rescale + v * width, power(before - m[v]));
-  }
-  const auto weights = [&](auto weight) __attribute__((always_inline)) {
-    for (std::size_t j = 0; j < keys; j += Pairs ? 2 : 1)
-      for (std::size_t v = 0; v < Vectors; ++v) {
-        const float* score = column + j * lanes + v * width;
-        const Batch even = weight(simd::load(score), v);
-        if constexpr (Pairs && simd::has_dot_bf16) {  // the place of a score that has been read
-          const Batch odd = j + 1 < keys ? weight(simd::load(score + lanes), v) : simd::splat(0.0f);
-          simd::store(column + j / 2 * lanes + v * width, simd::pairs_across(even, odd));
-        } else {
-          simd::store(column + j * lanes + v * width, even);
-        }
-      }
-  };
-  if (!softmax) {
-    weights([&](Batch score, std::size_t v) { return simd::max(score, m[v]); });
-    return;
-  }
-  weights([&](Batch score, std::size_t v) __attribute__((always_inline)) {
-    const Batch p = power(score - m[v]);
-    sum[v] = sum[v] + p;
-    return p;
-  });
-  for (std::size_t v = 0; v < Vectors; ++v) {
-    simd::store(maximum + v * width, m[v]);
-    // One rounding, so that no compiler chooses: results may not depend on how many vectors pass together.
-    if (!first) sum[v] = simd::fma(simd::load(total + v * width), simd::load(rescale + v * width), sum[v]);
-    simd::store(total + v * width, sum[v]);
-  }
-}
 template <bool Pairs>
 void attention_weights(bool softmax, float* scores, std::size_t lanes, std::size_t keys, bool first, const AttentionSums& s) {
-  constexpr std::size_t vectors = attention_lane_vectors;
-  for (std::size_t i = 0; i < lanes; i += vectors * simd::width)
-    attention_weights_of<Pairs, vectors>(softmax, scores + i, lanes, keys, first, s.maximum + i, s.total + i, s.rescale + i);
+  using simd::Batch;
+  constexpr std::size_t width = simd::width, vectors = attention_lane_vectors;
+  const auto power = [](Batch x) { return Pairs ? simd::exp2_for_bf16(x) : simd::exp(x); };
+  for (std::size_t i = 0; i < lanes; i += vectors * width) {
+    float* const column = scores + i;
+    Batch m[vectors], sum[vectors];
+    for (std::size_t v = 0; v < vectors; ++v) m[v] = softmax ? simd::load(column + v * width) : simd::splat(0.0f);
+    for (std::size_t j = 1; softmax && j < keys; ++j)
+      for (std::size_t v = 0; v < vectors; ++v) m[v] = simd::max(m[v], simd::load(column + j * lanes + v * width));
+    for (std::size_t v = 0; v < vectors; ++v) {
+      sum[v] = simd::splat(0.0f);
+      if (!softmax || first) continue;
+      const Batch before = simd::load(s.maximum + i + v * width);
+      m[v] = simd::max(m[v], before);
+      simd::store(s.rescale + i + v * width, power(before - m[v]));
+    }
+    const auto weights = [&](auto weight) __attribute__((always_inline)) {
+      for (std::size_t j = 0; j < keys; j += Pairs ? 2 : 1)
+        for (std::size_t v = 0; v < vectors; ++v) {
+          const float* score = column + j * lanes + v * width;
+          const Batch even = weight(simd::load(score), v);
+          if constexpr (Pairs && simd::has_dot_bf16) {  // the place of a score that has been read
+            const Batch odd = j + 1 < keys ? weight(simd::load(score + lanes), v) : simd::splat(0.0f);
+            simd::store(column + j / 2 * lanes + v * width, simd::pairs_across(even, odd));
+          } else {
+            simd::store(column + j * lanes + v * width, even);
+          }
+        }
+    };
+    if (!softmax) {
+      weights([&](Batch score, std::size_t v) { return simd::max(score, m[v]); });
+      continue;
+    }
+    weights([&](Batch score, std::size_t v) __attribute__((always_inline)) {
+      const Batch p = power(score - m[v]);
+      sum[v] = sum[v] + p;
+      return p;
+    });
+    for (std::size_t v = 0; v < vectors; ++v) {
+      simd::store(s.maximum + i + v * width, m[v]);
+      // One rounding, so that no compiler chooses: results may not depend on how many vectors pass together.
+      if (!first) sum[v] = simd::fma(simd::load(s.total + i + v * width), simd::load(s.rescale + i + v * width), sum[v]);
+      simd::store(s.total + i + v * width, sum[v]);
+    }
+  }
 }
 
 // Up to the next whole tile of the processor's, words of k follow that are zero on both sides.
